@@ -1,0 +1,159 @@
+"""A folder or an S3 prefix behind one small protocol: get, put_new (create-only), list, delete.
+
+Every object that Stockpot writes is immutable under its name; all agreements between processes are create-only writes.
+"""
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+from components.errors import SetupError, TransientError
+
+
+class Storage(Protocol):
+    """Keys are `/`-separated relative names."""
+
+    def get(self, key: str) -> bytes:
+        """The object. Raises KeyError when there is none, TransientError when the store does not answer."""
+        ...
+
+    def put_new(self, key: str, data: bytes) -> bool:
+        """Creates the object, whole or not at all. False when the name is taken (nothing is written then)."""
+        ...
+
+    def list(self, prefix: str) -> list[str]:
+        """All keys that start with `prefix`, sorted."""
+        ...
+
+    def delete(self, prefix: str) -> None:
+        """Removes all objects whose key starts with `prefix`; none there is fine."""
+        ...
+
+
+def open_storage(uri: str) -> Storage:
+    """`s3://bucket/prefix` or a path. S3 endpoint, region and credentials come by the usual AWS ways."""
+    if uri.startswith("s3://"):
+        parts = urlsplit(uri)
+        return S3(parts.netloc, parts.path.strip("/"))
+    return Folder(Path(uri))
+
+
+def sha256(data: bytes) -> str:
+    """Hex digest."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def get_verified(store: Storage, key: str, digest: str) -> bytes:
+    """The object, whose SHA-256 must be `digest`. Raises TransientError otherwise: a body that ended early is not retried by boto3."""
+    data = store.get(key)
+    if (found := sha256(data)) != digest:
+        raise TransientError(f"{key}: SHA-256 is {found[:12]}..., expected {digest[:12]}...: the object is damaged or was cut off on the way")
+    return data
+
+
+class Folder:
+    """Objects are files below `root`."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def get(self, key: str) -> bytes:
+        try:
+            return (self.root / key).read_bytes()
+        except FileNotFoundError:
+            raise KeyError(key) from None
+
+    def put_new(self, key: str, data: bytes) -> bool:
+        path = self.root / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, aside = tempfile.mkstemp(dir=path.parent, suffix=".new")
+        try:
+            with os.fdopen(handle, "wb") as f:
+                f.write(data)
+                f.flush()
+                os.fsync(f.fileno())
+            os.link(aside, path)  # refuses an existing name as O_EXCL does, but never shows half a file
+            return True
+        except FileExistsError:
+            return False
+        finally:
+            Path(aside).unlink()
+
+    def list(self, prefix: str) -> list[str]:
+        folder = self.root / prefix.rpartition("/")[0]
+        keys = (p.relative_to(self.root).as_posix() for p in folder.rglob("*") if p.is_file() and p.suffix != ".new")
+        return sorted(k for k in keys if k.startswith(prefix))
+
+    def delete(self, prefix: str) -> None:
+        folder = self.root / prefix
+        if prefix.endswith("/") and folder.is_dir():
+            shutil.rmtree(folder)
+            return
+        for key in self.list(prefix):
+            (self.root / key).unlink(missing_ok=True)
+
+
+class S3:
+    """Objects in one bucket below `prefix`. boto3 is imported on first use."""
+
+    def __init__(self, bucket: str, prefix: str) -> None:
+        import boto3
+        from botocore.config import Config
+
+        self.bucket, self.prefix = bucket, prefix + "/" if prefix else ""
+        self.client: Any = boto3.client("s3", config=Config(connect_timeout=5, read_timeout=60, retries={"mode": "standard", "max_attempts": 5}))
+
+    def get(self, key: str) -> bytes:
+        with self._explained(key):
+            return self.client.get_object(Bucket=self.bucket, Key=self.prefix + key)["Body"].read()
+
+    def put_new(self, key: str, data: bytes) -> bool:
+        from botocore.exceptions import ClientError
+
+        with self._explained(key):
+            try:
+                self.client.put_object(Bucket=self.bucket, Key=self.prefix + key, Body=data, IfNoneMatch="*")
+            except ClientError as error:
+                if _status(error) in (409, 412):
+                    return False  # also when our own first try succeeded and its answer was lost: callers read back
+                raise
+        return True
+
+    def list(self, prefix: str) -> list[str]:
+        with self._explained(prefix):
+            pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=self.prefix + prefix)
+            return sorted(o["Key"].removeprefix(self.prefix) for page in pages for o in page.get("Contents", []))
+
+    def delete(self, prefix: str) -> None:
+        for key in self.list(prefix):
+            with self._explained(key):
+                self.client.delete_object(Bucket=self.bucket, Key=self.prefix + key)
+
+    @contextmanager
+    def _explained(self, key: str) -> Iterator[None]:
+        """Turns what boto3 raises into KeyError (no such object), SetupError (the user must change something) or TransientError."""
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        name = f"s3://{self.bucket}/{self.prefix}{key}"
+        try:
+            yield
+        except ClientError as error:
+            if error.response["Error"]["Code"] == "NoSuchBucket":
+                raise SetupError(f"{name}: there is no bucket {self.bucket}: create it, or name another in STOCKPOT_STORE") from error
+            if _status(error) == 404:
+                raise KeyError(key) from None
+            if _status(error) in (301, 400, 401, 403):
+                raise SetupError(f"{name}: refused ({_status(error)}): check bucket, region and credentials") from error
+            raise TransientError(f"{name}: {error}") from error
+        except BotoCoreError as error:
+            raise TransientError(f"{name}: {error}") from error
+
+
+def _status(error: Any) -> int:
+    return int(error.response["ResponseMetadata"]["HTTPStatusCode"])

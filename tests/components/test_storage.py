@@ -1,0 +1,101 @@
+"""Folder and S3 keep the same promises: whole objects, created once, listed in order, verified when read."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from moto.server import ThreadedMotoServer
+
+from components.errors import SetupError, TransientError
+from components.storage import Storage, get_verified, open_storage, sha256
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[str]:
+    """Address of an S3 server on a socket."""
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture(params=["folder", "s3"])
+def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Storage:
+    if request.param == "folder":
+        return open_storage(str(tmp_path / "store"))
+    import boto3
+
+    for key, value in {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_DEFAULT_REGION": "us-east-1"}.items():
+        monkeypatch.setenv(key, value)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", request.getfixturevalue("s3"))
+    bucket = f"b-{uuid4().hex}"
+    boto3.client("s3").create_bucket(Bucket=bucket)
+    return open_storage(f"s3://{bucket}/some/prefix")
+
+
+def test_what_was_put_is_read_and_what_was_not_is_a_key_error(store: Storage) -> None:
+    assert store.put_new("a/b.json", b"bytes")
+    assert store.get("a/b.json") == b"bytes"
+    with pytest.raises(KeyError):
+        store.get("a/c.json")
+
+
+def test_a_name_is_taken_once_and_keeps_its_first_bytes(store: Storage) -> None:
+    assert store.put_new("x", b"first")
+    assert not store.put_new("x", b"second")
+    assert store.get("x") == b"first"
+
+
+def test_of_many_that_race_for_a_name_one_wins(store: Storage) -> None:
+    wins = []
+    barrier = threading.Barrier(8)
+
+    def race(i: int) -> None:
+        barrier.wait()
+        if store.put_new("name", str(i).encode()):
+            wins.append(i)
+
+    threads = [threading.Thread(target=race, args=(i,)) for i in range(8)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert [store.get("name").decode()] == [str(i) for i in wins]
+
+
+def test_a_prefix_is_listed_in_order_and_deleted_alone(store: Storage) -> None:
+    for key in ("log/2", "log/10", "log/1", "logs/1", "other"):
+        store.put_new(key, b"")
+    assert store.list("log/") == ["log/1", "log/10", "log/2"]
+    store.delete("log/")
+    store.delete("nothing/")
+    assert store.list("") == ["logs/1", "other"]
+
+
+def test_damaged_bytes_are_never_handed_out(store: Storage) -> None:
+    store.put_new("weights", b"damaged")
+    assert get_verified(store, "weights", sha256(b"damaged")) == b"damaged"
+    with pytest.raises(TransientError, match="weights: SHA-256 is"):
+        get_verified(store, "weights", sha256(b"whole"))
+
+
+def test_a_bucket_that_does_not_answer_is_transient_and_a_refusal_is_not(monkeypatch: pytest.MonkeyPatch, s3: str) -> None:
+    for key, value in {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_DEFAULT_REGION": "us-east-1", "AWS_MAX_ATTEMPTS": "1"}.items():
+        monkeypatch.setenv(key, value)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    with pytest.raises(TransientError, match=r"s3://gone/key"):
+        open_storage("s3://gone").get("key")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3)
+    for use in (lambda store: store.get("key"), lambda store: store.put_new("key", b""), lambda store: store.list("")):
+        with pytest.raises(SetupError, match="there is no bucket never-made"):
+            use(open_storage("s3://never-made"))
+
+
+def test_nothing_is_left_beside_an_object(tmp_path: Path) -> None:
+    store = open_storage(str(tmp_path))
+    store.put_new("a", b"1")
+    store.put_new("a", b"2")
+    assert [p.name for p in tmp_path.iterdir()] == ["a"]
