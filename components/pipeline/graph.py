@@ -1,0 +1,122 @@
+"""Recipe -> params.yaml + dvc.yaml: plain DVC stages (no foreach, which cannot list dependencies that differ by recipe). Same recipe, same bytes."""
+
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from components.pipeline.closure import code_of
+from components.pipeline.compiled_yaml import to_yaml
+from components.recipe.curation import Perplexity
+from components.recipe.recipe import Recipe
+from components.recipe.training import Stage
+
+ENGINE = ("deepspeed", "numpy", "pillow", "pyarrow", "safetensors", "tokenizers", "torch", "transformers")
+"""Packages that compute. Their versions are part of every step's identity, without the local suffix: a CPU flow plans for GPU workers."""
+
+DRAWN = "out/draw/data"
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """What DVC reads: `params` (the recipe in force and the engine) and `stages` (stage name -> entry of dvc.yaml, in topological order)."""
+
+    params: dict[str, Any]
+    stages: dict[str, dict[str, Any]]
+
+    @property
+    def params_text(self) -> str:
+        """params.yaml."""
+        return to_yaml(self.params)
+
+    @property
+    def dvc_text(self) -> str:
+        """dvc.yaml."""
+        return to_yaml({"stages": self.stages})
+
+    def is_in(self, folder: Path) -> bool:
+        """Whether `folder` holds exactly these two files: the recipe is in force there."""
+        files = {folder / "params.yaml": self.params_text, folder / "dvc.yaml": self.dvc_text}
+        return all(p.is_file() and p.read_text(encoding="utf-8") == text for p, text in files.items())
+
+    def write(self, folder: Path) -> None:
+        """Puts the recipe in force in `folder`; files that are right already are not touched."""
+        for name, text in (("params.yaml", self.params_text), ("dvc.yaml", self.dvc_text)):
+            path = folder / name
+            if not path.is_file() or path.read_text(encoding="utf-8") != text:
+                path.with_suffix(".new").write_text(text, encoding="utf-8")
+                path.with_suffix(".new").replace(path)
+
+
+def compile_recipe(recipe: Recipe) -> Compiled:
+    """The recipe as DVC stages. A stage that joins a list also lists that list in its params: else an override that adds to it is not seen."""
+    stages: dict[str, dict[str, Any]] = {}
+    if recipe.draw is not None:
+        stages["draw"] = _stage("draw", [], ["seed", "draw"])
+    for name, source in recipe.sources.items():
+        paths = [source.path, *([source.images] if source.images else [])]
+        stages[f"ingest-{name}"] = _stage(f"ingest-{name}", [_file(recipe, p) for p in paths], [f"sources.{name}"], metrics=["summary.json"])
+    ingested = [_out(f"ingest-{s}") for s in recipe.sources]
+    texts = {n: s for n, s in recipe.stages.items() if s.objective == "text"}
+    for name, stage in texts.items():
+        stages |= _training(name, stage, [_out(f"ingest-{s}") for s in stage.data.sources])
+    scorers = sorted({f.scorer for f in recipe.curation.filters if isinstance(f, Perplexity)})
+    stages["curate"] = _stage("curate", [*ingested, *map(_out, scorers)], ["seed", "curation", "sources"], metrics=["counts.json"])
+    for name, stage in recipe.stages.items():
+        if name not in texts:
+            stages |= _training(name, stage, [_out("curate")])
+    last = list(recipe.stages)[-1]
+    finals = [_out(f"{last}-{c}") for c in recipe.stages[last].candidates] or [_out(last)]
+    benchmarks = [_file(recipe, b.path) for b in recipe.evaluate.benchmarks.values()]
+    stages["soup"] = _stage(
+        "soup",
+        [*finals, _file(recipe, recipe.soup.selection)],
+        ["soup", "stages", "evaluate.ruleset", "evaluate.max_new_tokens", "evaluate.batch"],
+        metrics=["selection.json"],
+    )
+    stages["evaluate"] = _stage("evaluate", [_out("soup"), *finals, *benchmarks], ["evaluate", "stages"], metrics=["scores.json"], plots=["scores.png"])
+    stages["package"] = _stage("package", [_out("soup"), "out/evaluate/scores.json"], ["name"])
+    engine = {p: version(p).partition("+")[0] for p in ENGINE}
+    return Compiled({**recipe.model_dump(mode="json"), "engine": engine}, stages)
+
+
+def _training(name: str, stage: Stage, inputs: list[str]) -> dict[str, dict[str, Any]]:
+    """One DVC stage per candidate, or one for a stage without candidates."""
+    plots: list[Any] = [{"loss.csv": {"x": "step", "y": "loss"}}]
+    deps = [*inputs, *([_out(stage.init_from)] if stage.init_from else [])]
+    first = [] if stage.init_from else ["model"]
+    if not stage.candidates:
+        return {name: _stage(name, deps, ["seed", *first, f"stages.{name}"], metrics=["summary.json"], plots=plots)}
+    made = {}
+    for candidate, override in stage.candidates.items():
+        whole = {k for k, v in override.items() if not isinstance(v, dict)}
+        keys = [f"stages.{name}.{k}" for k in type(stage).model_fields if k != "candidates" and k not in whole]
+        params = ["seed", *first, *keys, f"stages.{name}.candidates.{candidate}"]
+        made[f"{name}-{candidate}"] = _stage(f"{name}-{candidate}", deps, params, metrics=["summary.json"], plots=plots)
+    return made
+
+
+def _stage(name: str, deps: list[str], params: list[str], metrics: list[str] | None = None, plots: list[Any] | None = None) -> dict[str, Any]:
+    def beside(item: Any) -> Any:
+        return f"out/{name}/{item}" if isinstance(item, str) else {f"out/{name}/{k}": v for k, v in item.items()}
+
+    entry: dict[str, Any] = {
+        "cmd": f"python -m components.steps {name}",
+        "deps": sorted({*code_of(name), *deps}),
+        "params": sorted(["engine", *params]),
+        "outs": [_out(name)],
+    }
+    if metrics:  # cached like any output: `cache: false` is never pushed
+        entry["metrics"] = [beside(m) for m in metrics]
+    if plots:
+        entry["plots"] = [beside(p) for p in plots]
+    return entry
+
+
+def _out(name: str) -> str:
+    return f"out/{name}/data"
+
+
+def _file(recipe: Recipe, path: str) -> str:
+    """A file of the user's as it is; of the drawn corpus, the folder that is its DVC output."""
+    return DRAWN if recipe.draw is not None and path.startswith(DRAWN + "/") else path

@@ -1,0 +1,28 @@
+"""Recipe + this machine -> a planned pipeline, in a throw-away compile folder of its own."""
+
+import contextlib
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from components.pipeline.closure import code_root
+from components.pipeline.content import Content
+from components.pipeline.execute import Pipeline
+from components.pipeline.graph import Compiled
+from components.pipeline.plan import make_plan
+from components.profile import Profile
+
+
+@contextlib.contextmanager
+def open_pipeline(compiled: Compiled, root: Path, home: Path, store: str, profile: Profile) -> Iterator[Pipeline]:
+    """Plans `compiled` over the DVC project at `root`; the code is snapshot until the context ends.
+
+    The checkout's own params.yaml and dvc.yaml are not touched. `store`: path or s3:// prefix of checkpoints.
+    """
+    (home / "plans").mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=home / "plans") as folder:
+        compiled.write(Path(folder))
+        content = Content(root)
+        plan = make_plan(Path(folder), code_root(), content, Path(folder, "code"))
+        where = store if "://" in store else str(Path(store).absolute())
+        yield Pipeline(plan, content, profile, home.absolute(), where)

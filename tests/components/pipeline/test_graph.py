@@ -1,0 +1,101 @@
+"""The recipe as DVC stages: same bytes, right arrows, right parameters, and the whole code of every step."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from components.pipeline.graph import Compiled, compile_recipe
+from components.recipe.loader import load
+
+MICRO = Path("tests/recipes/micro.yaml")
+
+
+@pytest.fixture(scope="module")
+def compiled() -> Compiled:
+    return compile_recipe(load(MICRO))
+
+
+def test_the_committed_pair_is_the_compiled_tiny_recipe() -> None:
+    assert compile_recipe(load(Path("recipes/tiny.yaml"))).is_in(Path()), "params.yaml or dvc.yaml is stale: run `stockpot use tiny`"
+
+
+def test_every_hash_seed_gives_the_same_bytes() -> None:
+    program = (
+        "from pathlib import Path; from components.pipeline.graph import compile_recipe; from components.recipe.loader import load;"
+        f"c = compile_recipe(load(Path('{MICRO}'))); print(c.params_text + c.dvc_text)"
+    )
+    texts = {
+        subprocess.run([sys.executable, "-c", program], env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True).stdout
+        for seed in ("1", "2")
+    }
+    assert len(texts) == 1
+    assert "stages:" in texts.pop()
+
+
+def test_each_step_reads_what_the_drawing_says(compiled: Compiled) -> None:
+    reads = {n: {d.split("/")[1] for d in e["deps"] if d.startswith("out/")} for n, e in compiled.stages.items()}
+    candidates = {"instruct-a", "instruct-b", "instruct-c"}
+    assert reads == {
+        "draw": set(),
+        "ingest-captions": {"draw"},
+        "ingest-questions": {"draw"},
+        "llm": {"ingest-captions", "ingest-questions"},
+        "curate": {"ingest-captions", "ingest-questions", "llm"},
+        "vision": {"curate", "llm"},
+        "projector": {"curate", "vision"},
+        **{name: {"curate", "projector"} for name in candidates},
+        "soup": {"draw", *candidates},
+        "evaluate": {"draw", "soup", *candidates},
+        "package": {"soup", "evaluate"},
+    }
+
+
+def params_that_change(override: str) -> set[str]:
+    one, two = compile_recipe(load(MICRO)), compile_recipe(load(MICRO, [override]))
+
+    def value(compiled: Compiled, key: str) -> object:
+        node = compiled.params
+        for part in key.split("."):
+            node = node[part]
+        return node
+
+    assert set(one.stages) == set(two.stages)
+    return {n for n in one.stages if any(value(one, k) != value(two, k) for k in one.stages[n]["params"])}
+
+
+@pytest.mark.parametrize(
+    ("override", "steps"),
+    [
+        ("stages.instruct.lr=5e-4", {"instruct-a", "instruct-b", "instruct-c", "soup", "evaluate"}),
+        ("stages.instruct.candidates.b.schedule.steps=7", {"instruct-b", "soup", "evaluate"}),
+        ("stages.projector.lr=5e-4", {"projector", "soup", "evaluate"}),
+        ("gate.margin=0.1", set()),
+        ("curation.shard_rows=100", {"curate"}),
+        ("draw.train=161", {"draw"}),
+        ("model.context=600", {"llm"}),
+    ],
+)
+def test_an_override_changes_the_parameters_of_its_own_steps(override: str, steps: set[str]) -> None:
+    assert params_that_change(override) == steps
+
+
+def test_a_new_candidate_is_a_new_stage_that_soup_and_evaluate_read() -> None:
+    stages = compile_recipe(load(MICRO, ["stages.instruct.candidates.d={lr: 2e-3}"])).stages
+    assert "out/instruct-d/data" in stages["soup"]["deps"]
+    assert "out/instruct-d/data" in stages["evaluate"]["deps"]
+    assert "stages.instruct.lr" not in stages["instruct-d"]["params"]
+
+
+def test_users_own_files_are_inputs_as_they_are() -> None:
+    recipe = load(MICRO, ["sources.captions.path=data/mine.json", "sources.captions.images=data/pictures"])
+    deps = compile_recipe(recipe).stages["ingest-captions"]["deps"]
+    assert {"data/mine.json", "data/pictures"} <= set(deps)
+    assert "out/draw/data" not in deps
+
+
+def test_no_step_depends_on_the_launchers(compiled: Compiled) -> None:
+    for entry in compiled.stages.values():
+        assert not [d for d in entry["deps"] if d.startswith(("components/pipeline", "flows", "tasks"))]
