@@ -1,0 +1,1 @@
+"""From files to batches: drawing, ingest, canonical Parquet, sampling order, packing, loading."""

@@ -1,0 +1,130 @@
+"""Canonical rows -> encoded samples. Text is encoded once, up front; pictures are decoded when a step needs them.
+
+The number of tokens of every sample is therefore known before training, on every process, without a picture being decoded.
+"""
+
+import io
+import sys
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from PIL import Image
+
+from components.data.canonical import IMAGE_MARK, read_shards
+from components.data.images import ImageError, decode, size
+from components.data.sampler import in_subset
+from components.errors import DataError
+from components.models.processor import Processor
+
+IGNORE = -100
+"""Label of a token that is not learned."""
+
+EXIF_ORIENTATION = 0x0112
+SIDEWAYS = (5, 6, 7, 8)
+"""EXIF orientations whose upright picture has width and height exchanged."""
+
+CACHE_BYTES = 512 * 2**20
+"""Patch rows that are kept between epochs, bytes per process."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One encoded row; what it costs is its number of tokens, vision tokens included."""
+
+    id: str
+    input_ids: np.ndarray
+    """int32 (tokens,)"""
+    labels: np.ndarray
+    """int32 (tokens,); IGNORE where nothing is learned, also at the first token: nothing comes before it"""
+    images: tuple[bytes, ...]
+    """compressed pictures, in the order of their marks"""
+
+    def __len__(self) -> int:
+        return len(self.input_ids)
+
+    @property
+    def num_answer_tokens(self) -> int:
+        """Tokens that are learned."""
+        return int((self.labels != IGNORE).sum())
+
+
+def read_rows(folders: Iterable[Path], percent: int = 100, subset_seed: int = 0) -> list[dict[str, Any]]:
+    """The rows of all folders, in order, or the share of them that `subset_seed` draws. Keys: id, source, images, messages.
+
+    Raises DataError when nothing is left.
+    """
+    folders = list(folders)
+    rows: list[dict[str, Any]] = []
+    for folder in folders:
+        table = read_shards(folder, ["id", "source", "images", "messages"])
+        rows += [row for row in table.to_pylist() if in_subset(row["source"], row["id"], percent, subset_seed)]
+    if not rows:
+        where = ", ".join(map(str, folders))
+        raise DataError(f"{where}: no rows are left for this stage: check data.sources and data.percent, and what curation dropped (its verdicts say why)")
+    return rows
+
+
+def without_images(row: dict[str, Any]) -> dict[str, Any]:
+    """The row as text alone: pictures dropped, their marks removed with the line break that follows."""
+    messages = [{**m, "content": m["content"].replace(IMAGE_MARK + "\n", "").replace(IMAGE_MARK, "").strip()} for m in row["messages"]]
+    return {**row, "images": [], "messages": messages}
+
+
+def texts(rows: Iterable[dict[str, Any]]) -> Iterable[str]:
+    """What a tokenizer learns from: every message behind its role, without picture marks."""
+    for row in rows:
+        for message in without_images(row)["messages"]:
+            yield f"{message['role']}\n{message['content']}"
+
+
+def upright_size(image_bytes: bytes) -> tuple[int, int]:
+    """Width and height in pixels after EXIF rotation, from the header alone. Raises ImageError, as `size`, and OSError."""
+    width, height = size(image_bytes, max_pixels=sys.maxsize)
+    with Image.open(io.BytesIO(image_bytes)) as image:
+        return (height, width) if image.getexif().get(EXIF_ORIENTATION) in SIDEWAYS else (width, height)
+
+
+def encode(row: dict[str, Any], processor: Processor, template: Literal["chat", "plain"]) -> Sample:
+    """One row with its text as tokens. Raises DataError that names the row when text or picture cannot be used."""
+    pictures = tuple(image["bytes"] for image in row["images"])
+    try:
+        counts = [processor.num_image_tokens(*upright_size(picture)) for picture in pictures]
+        encoded = processor.encode(row["messages"], counts, template)
+    except (ValueError, OSError) as error:
+        raise DataError(f"{row['source']}: row {row['id']}: {error}: let curation's image_validity filter look at it first") from error
+    labels = np.asarray(encoded.labels, dtype=np.int32)
+    labels[:1] = IGNORE
+    return Sample(row["id"], np.asarray(encoded.input_ids, dtype=np.int32), labels, pictures)
+
+
+class Pictures:
+    """Patch rows of pictures, kept for the next epoch as far as `cache_bytes` goes (least recently used leaves first)."""
+
+    def __init__(self, processor: Processor, cache_bytes: int = CACHE_BYTES) -> None:
+        self.processor, self.room = processor, cache_bytes
+        self._kept: OrderedDict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = OrderedDict()
+
+    def patches(self, samples: Sequence[Sample], row: int) -> list[tuple[np.ndarray, np.ndarray]]:
+        """For every picture of samples[row]: patches float32 (P, D) and grid int64 (1, 3). Raises DataError."""
+        return [self._patches(samples[row], (row, n)) for n in range(len(samples[row].images))]
+
+    def _patches(self, sample: Sample, key: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+        if key in self._kept:
+            self._kept.move_to_end(key)
+            return self._kept[key]
+        try:
+            picture = decode(sample.images[key[1]], max_pixels=sys.maxsize)  # curation has refused what is too large
+            values, grid = self.processor.image(picture)
+        except ImageError as error:
+            raise DataError(f"row {sample.id}: {error}: let curation's image_validity filter look at it first") from error
+        made = (values, np.asarray(grid, dtype=np.int64).reshape(1, 3))
+        self._kept[key] = made
+        self.room -= values.nbytes
+        while self.room < 0:
+            _, (old, _) = self._kept.popitem(last=False)
+            self.room += old.nbytes
+        return made

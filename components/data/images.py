@@ -1,0 +1,65 @@
+"""Pictures as bytes: checked before they are decoded, then decoded whole, upright and in RGB."""
+
+import hashlib
+import io
+
+from PIL import Image, ImageOps
+
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
+"""Formats that are read. Others are refused: some of Pillow's readers start programs (EPS) or read more than one file."""
+
+
+class ImageError(ValueError):
+    """A picture that cannot be used; `reason` is the quarantine code, the message says what was found."""
+
+    def __init__(self, reason: str, message: str):
+        super().__init__(message)
+        self.reason = reason
+
+
+def _open(image_bytes: bytes) -> Image.Image:
+    if not image_bytes:
+        raise ImageError("image_empty", "the file is empty")
+    try:
+        return Image.open(io.BytesIO(image_bytes), formats=FORMATS)
+    except MemoryError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise ImageError("image_too_large", str(error)) from error
+    except Exception as error:  # a broken header may raise anything: struct.error, SyntaxError, ValueError, KeyError, ...
+        raise ImageError("image_unreadable", f"no picture in one of the formats {', '.join(FORMATS)}") from error
+
+
+def size(image_bytes: bytes, max_pixels: int) -> tuple[int, int]:
+    """Width and height in pixels as stored (before EXIF rotation), from the header alone.
+
+    Raises ImageError with reason image_empty, image_unreadable or image_too_large (more than `max_pixels` pixels).
+    """
+    with _open(image_bytes) as image:
+        width, height = image.size
+    if width * height > max_pixels:
+        raise ImageError("image_too_large", f"{width} x {height} is more than {max_pixels} pixels")
+    return width, height
+
+
+def decode(image_bytes: bytes, max_pixels: int) -> Image.Image:
+    """The first frame as an RGB picture, rotated upright as its EXIF orientation says.
+
+    The size is checked before anything is decoded. Raises ImageError with reason image_empty, image_unreadable,
+    image_too_large (more than `max_pixels` pixels) or image_truncated (the header is fine, the rest is not).
+    """
+    size(image_bytes, max_pixels)
+    image = _open(image_bytes)
+    try:
+        image.load()
+        return ImageOps.exif_transpose(image).convert("RGB")
+    except MemoryError:
+        raise
+    except Exception as error:  # a damaged body may raise anything, see _open
+        raise ImageError("image_truncated", f"the picture is cut off or damaged: {error}") from error
+
+
+def pixel_digest(image: Image.Image) -> str:
+    """SHA-256 of mode, size and pixels: equal pictures have equal digests whatever their file format."""
+    head = f"{image.mode} {image.width} {image.height} ".encode()
+    return hashlib.sha256(head + image.tobytes()).hexdigest()

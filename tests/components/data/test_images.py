@@ -1,0 +1,102 @@
+"""Pictures: refused by their header before they are decoded, decoded upright in RGB, no damage slips through."""
+
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from components.data.images import ImageError, decode, pixel_digest, size
+from components.data.quarantine import REASONS
+
+
+def picture(width: int = 24, height: int = 16, mode: str = "RGB") -> Image.Image:
+    values = np.random.default_rng(0).integers(0, 255, (height, width, 3), dtype=np.uint8)
+    return Image.fromarray(values).convert(mode)
+
+
+def file(image: Image.Image, form: str, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, form, **options)
+    return buffer.getvalue()
+
+
+def reason(content: bytes, max_pixels: int = 10**6) -> str:
+    with pytest.raises(ImageError) as error:
+        decode(content, max_pixels)
+    assert error.value.reason in REASONS
+    assert str(error.value)
+    return error.value.reason
+
+
+@pytest.mark.parametrize(
+    ("form", "mode"),
+    [("PNG", "RGB"), ("PNG", "RGBA"), ("PNG", "P"), ("PNG", "L"), ("PNG", "1"), ("JPEG", "CMYK"), ("WEBP", "RGB"), ("GIF", "P"), ("BMP", "RGB")],
+)
+def test_every_format_and_mode_becomes_rgb(form, mode):
+    image = decode(file(picture(mode=mode), form), 10**6)
+    assert image.mode == "RGB"
+    assert image.size == (24, 16)
+
+
+def test_a_lossless_picture_keeps_its_pixels_and_its_digest_in_every_format():
+    digests = {pixel_digest(decode(file(picture(), form), 10**6)) for form in ("PNG", "BMP", "TIFF", "PPM")}
+    assert digests == {pixel_digest(picture())}
+
+
+def test_digests_tell_pixels_sizes_and_orders_apart():
+    wide, tall = Image.new("RGB", (4, 2)), Image.new("RGB", (2, 4))
+    other = Image.new("RGB", (4, 2), (0, 0, 1))
+    assert len({pixel_digest(i) for i in (wide, tall, other)}) == 3
+
+
+def test_a_picture_is_turned_upright_as_its_exif_says():
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a quarter turn clockwise
+    turned = decode(file(picture(), "PNG", exif=exif), 10**6)
+    assert turned.size == (16, 24)
+    assert np.array_equal(np.asarray(turned), np.rot90(np.asarray(picture()), -1))
+
+
+def test_too_many_pixels_are_refused_by_the_header_alone():
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    head = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", 9000, 9000, 8, 2, 0, 0, 0))
+    no_pixels = head + chunk(b"IDAT", b"") + chunk(b"IEND", b"")  # decoding it would fail in another way
+    assert reason(no_pixels, 9000 * 9000 - 1) == "image_too_large"
+    assert size(no_pixels, 9000 * 9000) == (9000, 9000)
+    giant = head.replace(struct.pack(">II", 9000, 9000), struct.pack(">II", 2**20, 2**20))
+    assert reason(giant[:16] + struct.pack(">II", 2**20, 2**20) + giant[24:], 10**12) in ("image_too_large", "image_unreadable")
+
+
+def test_empty_foreign_and_dangerous_files_are_refused():
+    assert reason(b"") == "image_empty"
+    assert reason(b"hello") == "image_unreadable"
+    assert reason(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n") == "image_unreadable"
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP"])
+def test_a_picture_that_is_cut_off_anywhere_in_its_pixels_is_refused(form):
+    whole = file(picture(64, 64), form)
+    for part in (0.3, 0.5, 0.7, 0.9):
+        assert reason(whole[: int(len(whole) * part)]) in ("image_truncated", "image_unreadable")
+
+
+@given(st.sampled_from(["PNG", "JPEG", "GIF", "TIFF", "BMP", "WEBP"]), st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), min_size=1, max_size=6))
+@settings(max_examples=150, deadline=None)
+def test_any_damage_gives_a_picture_or_a_reason_and_never_another_error(form, damage):
+    content = bytearray(file(picture(), form))
+    for place, value in damage:
+        content[place % len(content)] = value
+    try:
+        image = decode(bytes(content), 10**5)
+    except ImageError as error:
+        found = error.reason
+    else:
+        found = image.mode
+    assert found in {"RGB", *REASONS}
