@@ -1,0 +1,198 @@
+"""Step `curate`: which ingested rows reach training. Filters tag rows with verdicts, in the order of the recipe; this step drops.
+
+Rows keep the order of the recipe's sources and of their files. A filter sees only what the ones before it kept.
+"""
+
+import json
+import logging
+import math
+from collections import Counter
+from collections.abc import Iterator
+from operator import itemgetter
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from components.curation.filter import DROP, KEEP, QUARANTINE, Filter
+from components.curation.filters import FILTERS
+from components.data.canonical import QUARANTINE_SCHEMA, SCHEMA, ShardWriter, read_shard, shards, write_parquet
+from components.errors import DataError, RecipeError
+from components.progress import track
+from components.recipe.curation import Curation
+from components.step import Step
+
+logger = logging.getLogger(__name__)
+
+DROPPED = "dropped"
+
+
+class Shard(NamedTuple):
+    """An ingested file and where its rows stand among all rows."""
+
+    source: str
+    file: Path
+    rows: slice
+
+
+class Judgement(NamedTuple):
+    """What one filter said: `rows` (indices among all rows), and their verdicts."""
+
+    filter: Filter[Any]
+    rows: np.ndarray
+    verdicts: pa.Table
+
+    def actions(self) -> np.ndarray:
+        return np.array(self.verdicts["action"].to_pylist(), dtype=object)
+
+    def counts(self) -> dict[str, Any]:
+        """Rows seen and what became of them; `threshold` by source and language, null where it is no finite number."""
+        action = Counter(self.verdicts["action"].to_pylist())
+        found = self.filter.thresholds()
+        threshold = {k: v if math.isfinite(v) else None for k, v in found.items()} if found is not None else None
+        numbers = {"seen": len(self.rows), "kept": action[KEEP], "dropped": action[DROP], "quarantined": action[QUARANTINE]}
+        return {"kind": self.filter.kind, "version": self.filter.version, **numbers, "threshold": threshold}
+
+
+class Corpus:
+    """All ingested rows: their shards, their small columns, and which of them are still there."""
+
+    def __init__(self, step: Step, sources: list[str]):
+        self.sources = sources
+        self.shards: list[Shard] = []
+        small, start = [SCHEMA.empty_table().select(["id", "source", "language"])], 0
+        for source in sources:
+            for file in shards(step.input(f"ingest-{source}")):
+                small.append(read_shard(file, ["id", "source", "language"]))
+                self.shards.append(Shard(source, file, slice(start, start + small[-1].num_rows)))
+                start += small[-1].num_rows
+        self.index = pa.concat_tables(small)
+        self.alive = np.ones(start, dtype=bool)
+        self.refused = pa.concat_tables([_refused_by_ingest(step.input(f"ingest-{source}")) for source in sources])
+
+    def judge(self, judging: Filter[Any]) -> Judgement:
+        """Shows the rows that are still there to a filter and takes out those that it does not keep."""
+        facts: list[pa.Array] = []
+        seen = [np.zeros(0, dtype=np.int64)]
+        for shard in track(self.shards, judging.kind, len(self.shards)):
+            mask = self.alive[shard.rows]
+            if judging.looks_at(shard.source) and mask.any():
+                facts.append(judging.facts(read_shard(shard.file, list(judging.columns)).filter(pa.array(mask))))
+                seen.append(np.flatnonzero(mask) + shard.rows.start)
+        rows = np.concatenate(seen)
+        shown = self.index.take(pa.array(rows)).append_column("facts", pa.chunked_array(facts, type=facts[0].type if facts else pa.null()))
+        judgement = Judgement(judging, rows, judging.judge(shown))
+        self.alive[rows[judgement.actions() != KEEP]] = False
+        return judgement
+
+
+def _refused_by_ingest(folder: Path) -> pa.Table:
+    file = folder / "quarantine.parquet"
+    try:
+        return pq.read_table(file, schema=QUARANTINE_SCHEMA)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise DataError(f"{file}: not readable ({error}): run the step that writes it again") from error
+
+
+class Ledger:
+    """All verdicts in the order in which they were given, and where every row goes: `keep`, `drop` or `quarantine`."""
+
+    def __init__(self, num_rows: int):
+        self.judgements: list[Judgement] = []
+        self.last = np.full(num_rows, KEEP, dtype=object)
+
+    def add(self, judgement: Judgement) -> None:
+        """Writes down what a filter said."""
+        self.judgements.append(judgement)
+        self.last[judgement.rows] = judgement.actions()
+
+    def within(self, rows: slice) -> Iterator[tuple[int, dict[str, Any]]]:
+        """(row counted from the slice's start, verdict with filter, version and detail) for a slice of all rows, filter by filter."""
+        for judgement in self.judgements:
+            start, stop = np.searchsorted(judgement.rows, [rows.start, rows.stop]).tolist()
+            head = {"filter": judgement.filter.kind, "version": judgement.filter.version}
+            verdicts = judgement.verdicts.slice(start, stop - start).to_pylist()
+            for row, verdict in zip(judgement.rows[start:stop].tolist(), verdicts, strict=True):
+                yield row - rows.start, {**head, **verdict}
+
+
+def _refused_here(corpus: Corpus, ledger: Ledger) -> pa.Table:
+    """Quarantine rows of curation: `file` is the ingested shard, `row` counts from 1 in it."""
+    found = []
+    for shard in corpus.shards:
+        for row, verdict in sorted(ledger.within(shard.rows), key=itemgetter(0)):
+            if verdict["action"] == QUARANTINE:
+                row_id = corpus.index["id"][shard.rows.start + row].as_py()
+                place = {"source": shard.source, "file": shard.file.as_posix(), "row": row + 1, "id": row_id}
+                found.append({**place, "reason": verdict["reason"], "detail": verdict["detail"]})
+    return pa.Table.from_pylist(found, schema=QUARANTINE_SCHEMA)
+
+
+def _with_verdicts(rows: pa.Table, shard: Shard, ledger: Ledger) -> pa.Table:
+    verdicts = rows["verdicts"].to_pylist()
+    for row, verdict in ledger.within(shard.rows):
+        verdicts[row].append(verdict)  # `detail` is no field of a verdict and is left out by the type
+    column = SCHEMA.field("verdicts")
+    return rows.set_column(SCHEMA.get_field_index("verdicts"), column, pa.array(verdicts, type=column.type))
+
+
+def _write(corpus: Corpus, ledger: Ledger, data: Path, shard_rows: int) -> None:
+    """Kept rows into `<source>/`, dropped ones into `dropped/`, all with their verdicts; one shard in memory at a time."""
+    with ShardWriter(data / DROPPED, shard_rows) as dropped:
+        for source in corpus.sources:
+            with ShardWriter(data / source, shard_rows) as kept:
+                for shard in (s for s in corpus.shards if s.source == source):
+                    rows = _with_verdicts(read_shard(shard.file), shard, ledger)
+                    kept.add(rows.filter(pa.array(ledger.last[shard.rows] == KEEP)))
+                    dropped.add(rows.filter(pa.array(ledger.last[shard.rows] == DROP)))
+
+
+def _counts(corpus: Corpus, ledger: Ledger, refused: pa.Table) -> dict[str, Any]:
+    """counts.json: what came in, what stays, and why the rest does not."""
+    place = np.array(corpus.index["source"].to_pylist(), dtype=object)
+    refused_from = Counter(refused["source"].to_pylist())
+    per_source = {}
+    for source in corpus.sources:
+        last = Counter(ledger.last[place == source].tolist())
+        numbers = {"rows_kept": last[KEEP], "quarantined": refused_from[source], "dropped": last[DROP]}
+        per_source[source] = {"rows_in": sum(numbers.values()), **numbers}
+    reasons = Counter(refused["reason"].to_pylist())
+    for judgement in ledger.judgements:
+        reasons.update(judgement.verdicts.filter(pa.array(judgement.actions() == DROP))["reason"].to_pylist())
+    totals = {key: sum(numbers[key] for numbers in per_source.values()) for key in ("rows_in", "rows_kept", "quarantined", "dropped")}
+    return {**totals, "by_reason": dict(sorted(reasons.items())), "per_source": per_source, "filters": [j.counts() for j in ledger.judgements]}
+
+
+def _check_limit(counts: dict[str, Any], refused: pa.Table, limit: int) -> None:
+    """Raises DataError when a larger share of the rows than `limit` percent is in quarantine."""
+    rows, bad = counts["rows_in"], counts["quarantined"]
+    if bad * 100 > rows * limit:
+        reasons = ", ".join(f"{reason} {n}" for reason, n in Counter(refused["reason"].to_pylist()).most_common())
+        first = refused.slice(0, 1).to_pylist()[0]
+        place = f"the first is {first['file']}, row {first['row']}: {first['detail']}"
+        raise DataError(
+            f"curation.max_quarantine_percent: {bad} of {rows} rows are in quarantine, more than {limit} % ({reasons}); {place}; mend the sources or raise it"
+        )
+
+
+def run(step: Step) -> None:
+    """Curates all sources of the recipe."""
+    config = step.config("curation", Curation)
+    sources = list(step.param("sources"))
+    if DROPPED in sources:
+        raise RecipeError(f"sources.{DROPPED}: this name is taken by the folder of dropped rows: rename the source")
+    corpus = Corpus(step, sources)
+    ledger = Ledger(len(corpus.alive))
+    for section in config.filters:
+        judgement = corpus.judge(FILTERS[section.kind](section, step))
+        ledger.add(judgement)
+        logger.info("%s", " ".join(f"{k}={v}" for k, v in judgement.counts().items()))
+    refused = pa.concat_tables([corpus.refused, _refused_here(corpus, ledger)])
+    counts = _counts(corpus, ledger, refused)
+    _check_limit(counts, refused, config.max_quarantine_percent)
+    _write(corpus, ledger, step.data, config.shard_rows)
+    write_parquet(refused, step.data / "quarantine.parquet")
+    step.side("counts.json").write_text(json.dumps(counts, indent=1) + "\n", encoding="utf-8")
+    logger.info("kept %d of %d rows, %d dropped, %d in quarantine", counts["rows_kept"], counts["rows_in"], counts["dropped"], counts["quarantined"])

@@ -1,0 +1,10 @@
+"""All filters by the `kind` that a recipe names. A new filter is a section in `recipe/curation.py`, a class, and a line here."""
+
+from typing import Any
+
+from components.curation.exact_duplicates import ExactDuplicates
+from components.curation.filter import Filter
+from components.curation.image_validity import ImageValidity
+from components.curation.perplexity import Perplexity
+
+FILTERS: dict[str, type[Filter[Any]]] = {f.kind: f for f in (ImageValidity, ExactDuplicates, Perplexity)}

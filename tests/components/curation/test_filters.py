@@ -1,0 +1,85 @@
+"""Picture validity and exact duplicates, on rows with real picture files."""
+
+import pyarrow as pa
+import pytest
+from pydantic import TypeAdapter, ValidationError
+
+from components.curation.exact_duplicates import ExactDuplicates
+from components.curation.filter import VERDICTS, Filter
+from components.curation.filters import FILTERS
+from components.curation.image_validity import ImageValidity
+from components.recipe import curation
+from components.recipe.curation import Curation
+from components.step import Step
+from tests.components.curation.corpora import picture, row, table
+
+STEP = Step("curate", {})
+
+
+def judge(judging: Filter, rows: list[dict]) -> list[dict]:
+    shown = table(rows)
+    facts = judging.facts(shown.select(list(judging.columns)))
+    verdicts = judging.judge(shown.select(["id", "source", "language"]).append_column("facts", facts))
+    assert verdicts.schema == VERDICTS
+    return verdicts.to_pylist()
+
+
+def test_every_kind_of_the_recipe_has_its_filter():
+    kinds = {section.model_fields["kind"].default for section in (curation.ImageValidity, curation.ExactDuplicates, curation.Perplexity)}
+    assert set(FILTERS) == kinds
+    for kind, found in FILTERS.items():
+        assert found.kind == kind
+    with pytest.raises(ValidationError):
+        TypeAdapter(Curation).validate_python({"filters": [{"kind": "sharpness"}]})
+
+
+def test_pictures_that_cannot_be_decoded_whole_go_to_quarantine():
+    whole = picture(1, "JPEG", (64, 48))
+    rows = [row("whole", images=[whole, picture(2)]), row("cut", images=[picture(2), whole[:-40]]), row("empty", images=[b""])]
+    rows += [row("text"), row("foreign", images=[b"GIF?"]), row("large", images=[picture(1, size=(65, 48))])]
+    verdicts = judge(ImageValidity(curation.ImageValidity(max_pixels=64 * 48), STEP), rows)
+    assert [v["reason"] for v in verdicts] == ["", "image_truncated", "image_empty", "", "image_unreadable", "image_too_large"]
+    assert [v["action"] for v in verdicts] == ["keep", "quarantine", "quarantine", "keep", "quarantine", "quarantine"]
+    assert "cut-1.png" in verdicts[1]["detail"]
+
+
+def test_a_picture_of_exactly_the_allowed_size_stays():
+    rows = [row("x", images=[picture(1, size=(8, 8))])]
+    assert judge(ImageValidity(curation.ImageValidity(max_pixels=64), STEP), rows)[0]["action"] == "keep"
+    assert judge(ImageValidity(curation.ImageValidity(max_pixels=63), STEP), rows)[0]["reason"] == "image_too_large"
+
+
+def test_of_equal_rows_the_first_is_kept_whatever_their_ids_sources_and_files():
+    rows = [
+        row("1", images=[picture(1)]),
+        row("2", images=[picture(2)]),
+        row("3", images=[picture(1, "BMP")], source="b"),
+        row("4", images=[picture(1)], answer="blue"),
+        row("5"),
+        row("6", images=[picture(1), picture(2)]),
+        row("7", images=[picture(2), picture(1)]),
+        row("8"),
+        row("9", images=[picture(1, size=(4, 5))]),
+        row("10", images=[picture(1)]),
+    ]
+    verdicts = judge(ExactDuplicates(curation.ExactDuplicates(), STEP), rows)
+    assert [r["id"] for r, v in zip(rows, verdicts, strict=True) if v["action"] == "drop"] == ["3", "8", "10"]
+    assert {v["reason"] for v in verdicts if v["action"] == "drop"} == {"exact_duplicate"}
+
+
+def test_rows_are_told_apart_by_turns_and_not_by_joined_text():
+    one, other = row("1"), row("2")
+    one["messages"] = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "bc"}]
+    other["messages"] = [{"role": "user", "content": "ab"}, {"role": "assistant", "content": "c"}]
+    assert [v["action"] for v in judge(ExactDuplicates(curation.ExactDuplicates(), STEP), [one, other])] == ["keep", "keep"]
+
+
+def test_pictures_that_cannot_be_decoded_are_compared_by_their_bytes():
+    rows = [row("1", images=[b"damaged"]), row("2", images=[b"otherwise"]), row("3", images=[b"damaged"])]
+    assert [v["action"] for v in judge(ExactDuplicates(curation.ExactDuplicates(), STEP), rows)] == ["keep", "keep", "drop"]
+
+
+def test_no_rows_get_no_verdicts():
+    assert judge(ExactDuplicates(curation.ExactDuplicates(), STEP), []) == []
+    assert judge(ImageValidity(curation.ImageValidity(), STEP), []) == []
+    assert isinstance(VERDICTS, pa.Schema)
