@@ -1,0 +1,1 @@
+"""The one training loop on the DeepSpeed engine, its checkpoints and resume."""

@@ -1,0 +1,61 @@
+"""How training is going: a report about once a second, a bar on a terminal, and the numbers that the step leaves behind."""
+
+import os
+import sys
+import time
+from dataclasses import dataclass, field
+
+from tqdm import tqdm
+
+from components.progress import report
+
+POINTS = 50
+"""A run reports at least about this many times, so that its loss is a curve however short it is."""
+
+
+@dataclass
+class History:
+    """What happened so far; part of every checkpoint, so that a resumed run ends with the same record."""
+
+    losses: list[float] = field(default_factory=list)
+    """mean loss per learned token of every step, nats"""
+    rates: list[float] = field(default_factory=list)
+    """learning rate of every step (the stage's; a group's own rate is proportional)"""
+    tokens: int = 0
+    """tokens seen, without padding"""
+
+
+class Meter:
+    """Speaks for rank 0; silent on the others. Wall-clock numbers go to reports only, never to outputs."""
+
+    def __init__(self, what: str, total: int, samples_per_step: int, start: int, speaks: bool) -> None:
+        self.total, self.samples_per_step, self.start, self.speaks = total, samples_per_step, start, speaks
+        self.began = self.last = time.monotonic()
+        self.tokens = 0
+        bar = speaks and sys.stderr.isatty() and not os.environ.get("STOCKPOT_UNIT")
+        self.bar = tqdm(total=total, initial=start, desc=what, unit="step", disable=not bar, leave=False)
+
+    def step(self, done: int, loss: float, rate: float, tokens: int) -> None:
+        """After `done` steps of `total`, counted from the very beginning."""
+        self.tokens += tokens
+        if not self.speaks:
+            return
+        self.bar.update()
+        now = time.monotonic()
+        first_or_last = done in (self.start + 1, self.total)
+        if not (first_or_last or now - self.last >= 1 or done % max(1, self.total // POINTS) == 0):
+            return
+        self.last = now
+        seconds, steps = max(now - self.began, 1e-9), done - self.start
+        numbers = {
+            "loss": loss,
+            "lr": rate,
+            "samples_per_second": steps * self.samples_per_step / seconds,
+            "tokens_per_second": self.tokens / seconds,
+            "eta_seconds": (self.total - done) * seconds / steps,
+        }
+        self.bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
+        report(done, self.total, **numbers)
+
+    def close(self) -> None:
+        self.bar.close()

@@ -1,0 +1,163 @@
+"""What one training process does, alone or as one of several: rows and a start in, a model folder out."""
+
+import csv
+import json
+import logging
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+
+from components.data.encode import Pictures, Sample, encode, read_rows, texts, without_images
+from components.data.loader import Loader
+from components.data.sampler import Order
+from components.errors import DataError, PermanentError, RecipeError
+from components.models.build import build_model, build_processor
+from components.models.checkpoint import load_model, save_model
+from components.models.errors import ModelError
+from components.models.processor import Processor
+from components.models.tokenizer import train_tokenizer
+from components.models.vlm import VLMForConditionalGeneration
+from components.profile import Profile
+from components.recipe.model import Model
+from components.recipe.training import TrainingConfig, resolve
+from components.step import Step
+from components.training import engine as engines
+from components.training.checkpoint import Checkpoints
+from components.training.loop import Run, fit
+from components.training.meter import History
+from components.training.optimizer import build_optimizer, freeze, set_rates
+from components.training.schedule import num_steps
+from components.training.stop import StopSignal
+
+logger = logging.getLogger(__name__)
+
+NAMED = 20
+"""Left-out rows that are named one by one."""
+
+
+def stage_config(step: Step) -> TrainingConfig:
+    """The configuration of a stage, or of a candidate: the stage's keys that it has, with the candidate's laid over."""
+    base = dict(step.param(f"stages.{step.kind}"))
+    candidates = base.pop("candidates", {})
+    try:
+        return resolve(base, candidates[step.item] if step.item else {})
+    except KeyError as error:
+        raise RecipeError(f"params.yaml: stages.{step.kind}.candidates.{step.item}: there is no such candidate; run `stockpot use RECIPE` again") from error
+    except ValidationError as error:
+        e = error.errors()[0]
+        raise RecipeError(f"params.yaml: stages.{step.kind}.{'.'.join(map(str, e['loc']))}: {e['msg']} (got {e['input']!r})") from error
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where a stage begins."""
+
+    model: VLMForConditionalGeneration
+    processor: Processor
+    samples: list[Sample]
+    left_out: list[str]
+    """ids of rows that are longer than a packed sequence may be"""
+
+
+def begin(step: Step, config: TrainingConfig) -> Start:
+    """Reads the stage's rows and its start: the weights of `init_from`, or random ones with a tokenizer trained on these rows.
+
+    Raises DataError for rows or a model folder that cannot be used.
+    """
+    text_only = config.objective == "text"
+    folders = [step.input(f"ingest-{s}") if text_only else step.input("curate") / s for s in config.data.sources]
+    rows = read_rows(folders, config.data.percent, config.data.subset_seed)
+    if text_only:
+        rows = [without_images(row) for row in rows]
+    try:
+        if config.init_from:
+            model, processor = load_model(step.input(config.init_from))
+        else:
+            parts = step.config("model", Model)
+            tokenizer = train_tokenizer(texts(rows), parts.llm.vocab)
+            model, processor = build_model(parts, tokenizer, step.seed), build_processor(parts, tokenizer)
+    except ModelError as error:
+        raise DataError(str(error)) from error
+    encoded = [encode(row, processor, config.data.template) for row in rows]
+    samples = [s for s in encoded if len(s) <= config.batch.max_tokens]
+    left_out = [s.id for s in encoded if len(s) > config.batch.max_tokens]
+    if left_out:
+        names = ", ".join(left_out[:NAMED]) + (", ..." if len(left_out) > NAMED else "")
+        logger.warning(
+            "%s: left out %d of %d rows with more than batch.max_tokens = %d tokens: %s", step.name, len(left_out), len(encoded), config.batch.max_tokens, names
+        )
+    if not samples:
+        raise DataError(f"{step.name}: all {len(encoded)} rows have more tokens than stages.{step.kind}.batch.max_tokens = {config.batch.max_tokens}: raise it")
+    return Start(model, processor, samples, left_out)
+
+
+def train(step: Step, profile: Profile) -> None:
+    """The work of this rank; rank 0 writes the outputs. Raises StockpotError for what a user can mend or try again."""
+    config = stage_config(step)
+    engines.join(profile)
+    start = begin(step, config)
+    freeze(start.model, config)
+    optimizer = build_optimizer(start.model, config)
+    set_rates(optimizer, 0)
+    engine = engines.build_engine(start.model, optimizer, config, profile)
+    order = Order(len(start.samples), step.seed, step.name)
+    loader = Loader(
+        start.samples,
+        order,
+        Pictures(start.processor),
+        samples_per_step=config.batch.samples,
+        max_tokens=config.batch.max_tokens,
+        pad_id=start.processor.pad_token_id,
+        rank=engines.rank(),
+        num_ranks=engines.num_ranks(),
+        long_rows=engines.device().type != "cpu",
+    )
+    total = num_steps(config.schedule, len(start.samples), config.batch.samples)
+    place = os.environ.get("STOCKPOT_CKPT")
+    layout = {"processes": engines.num_ranks(), "zero_stage": profile.zero_stage, "precision": profile.precision}
+    with StopSignal() as stopped:
+        history = fit(engine, loader, Run(step.name, config, total, layout, Checkpoints(place) if place else None, profile.checkpoint_seconds), stopped)
+    trained = engines.trained_weights(engine)
+    if engines.rank() == 0:
+        write_model(step, config, start, trained)
+        write_record(step, config, start, history, {**layout, "threads": profile.threads})
+
+
+def _frozen(step: Step, config: TrainingConfig, start: Start) -> dict[str, torch.Tensor]:
+    """The weights of the frozen groups, from where they came: under bf16 or ZeRO 3 the engine's copy is rounded or in pieces."""
+    if config.init_from:
+        model, _ = load_model(step.input(config.init_from))
+    else:
+        model = build_model(step.config("model", Model), start.processor.tokenizer, step.seed)
+    weights = model.state_dict()
+    return {name: weights[name] for group, names in model.groups().items() if group not in config.trainable for name in names}
+
+
+def write_model(step: Step, config: TrainingConfig, start: Start, trained: dict[str, torch.Tensor]) -> None:
+    """The model folder. Frozen weights are written as they were read. Raises PermanentError when a trained weight is not finite."""
+    for name, weight in trained.items():
+        if not weight.isfinite().all():
+            raise PermanentError(f"{step.name}: {name} is not finite after training: lower the learning rate")
+    save_model(start.model.config, start.processor, step.data, {**_frozen(step, config, start), **trained})
+
+
+def write_record(step: Step, config: TrainingConfig, start: Start, history: History, runtime: dict[str, Any]) -> None:
+    """loss.csv (every step) and summary.json, without wall-clock values: both are hashed. `runtime` is what may change last bits."""
+    with step.side("loss.csv").open("w", encoding="utf-8", newline="") as f:
+        rows = csv.writer(f, lineterminator="\n")
+        rows.writerow(["step", "loss", "lr"])
+        rows.writerows([i, f"{loss:.9g}", f"{rate:.9g}"] for i, (loss, rate) in enumerate(zip(history.losses, history.rates, strict=True), 1))
+    summary = {
+        "steps": len(history.losses),
+        "samples": len(history.losses) * config.batch.samples,
+        "tokens": history.tokens,
+        "first_loss": history.losses[0],
+        "final_loss": history.losses[-1],
+        "left_out": len(start.left_out),
+        "left_out_rows": start.left_out[:NAMED],
+        "runtime": runtime,
+    }
+    step.side("summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,50 @@
+"""One rank of a test, run by torchrun in a project: trains a candidate under several ZeRO stages and writes what it saw.
+
+`python -m tests.components.training.rank NAME OUT STAGE...`
+"""
+
+import json
+import sys
+from pathlib import Path
+
+from safetensors.torch import save_file
+
+from components.data.encode import Pictures
+from components.data.loader import Loader
+from components.data.sampler import Order
+from components.profile import Profile
+from components.step import Step
+from components.training import engine as engines
+from components.training.loop import Run, fit
+from components.training.optimizer import build_optimizer, freeze, set_rates
+from components.training.rank import begin, stage_config
+
+
+def main(name: str, out: str, stages: list[str]) -> None:
+    step = Step.open(name)
+    config = stage_config(step)
+    for stage in stages:
+        profile = Profile.model_validate({"zero_stage": int(stage), "processes": engines.num_ranks()})
+        engines.join(profile)
+        start = begin(step, config)
+        freeze(start.model, config)
+        optimizer = build_optimizer(start.model, config)
+        set_rates(optimizer, 0)
+        engine = engines.build_engine(start.model, optimizer, config, profile)
+        loader = Loader(
+            start.samples, Order(len(start.samples), step.seed, step.name), Pictures(start.processor), samples_per_step=config.batch.samples,
+            max_tokens=config.batch.max_tokens, pad_id=start.processor.pad_token_id, rank=engines.rank(), num_ranks=engines.num_ranks(),
+        )  # fmt: skip
+        history = fit(engine, loader, Run(name, config, config.schedule.steps or 1, {}, None, 60), lambda: False)
+        blind = sum(m.pixel_values is None for s in range(len(history.losses)) for m in loader.step(s).micro_batches)
+        seen = {"losses": history.losses, "optimizer_bytes": engines.optimizer_bytes(engine), "blind_micro_batches": blind}
+        weights = engines.trained_weights(engine)
+        prefix = Path(out, f"zero{stage}-of{engines.num_ranks()}-rank{engines.rank()}")
+        prefix.with_suffix(".json").write_text(json.dumps(seen))
+        save_file(weights, prefix.with_suffix(".safetensors"))
+        engine.destroy()
+    engines.leave()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], sys.argv[3:])
