@@ -1,0 +1,1 @@
+"""Free generation on benchmarks, versioned reading of answers, scores with intervals, plots."""

@@ -1,0 +1,44 @@
+"""The step `evaluate`: soup and candidates on every benchmark, by free generation; scores, per-question records, a plot."""
+
+from components.errors import DataError
+from components.evaluation import plots, records, scores
+from components.evaluation.benchmark import Question, read, shuffle_images
+from components.evaluation.candidates import candidates
+from components.evaluation.judging import judge
+from components.evaluation.predict import predict
+from components.recipe.evaluation import Evaluate
+from components.step import Step
+
+
+def run(step: Step) -> None:
+    """Writes data/records.parquet, scores.json and scores.png. Models with equal weights and config are run once."""
+    config = step.config("evaluate", Evaluate)
+    benchmarks = load(step, config)
+    counted = [name for name, b in config.benchmarks.items() if b.overall]
+    models = {"soup": step.input("soup"), **candidates(step)}
+
+    digests = {name: scores.model_digest(folder) for name, folder in models.items()}
+    distinct = {digest: models[name] for name, digest in digests.items()}
+    answers = predict(distinct, benchmarks, config.max_new_tokens, config.batch)
+    judged = {m: {b: judge(questions, answers[digests[m], b], config.ruleset) for b, questions in benchmarks.items()} for m in models}
+
+    results = {m: scores.model_scores(digests[m], judged[m], counted) for m in models}
+    content = scores.document(results.pop("soup"), results, counted, config.ruleset)
+    records.write(step.data / "records.parquet", ((m, b, judged[m][b]) for m in models for b in benchmarks))
+    scores.write(step.side("scores.json"), content)
+    plots.plot(content, step.side("scores.png"))
+
+
+def load(step: Step, config: Evaluate) -> dict[str, list[Question]]:
+    """The benchmarks' questions, checked by the rule set, before any model is loaded.
+
+    Raises DataError that names the file when it is damaged, or when it has no rows and counts in the overall score.
+    """
+    benchmarks = {}
+    for name, benchmark in config.benchmarks.items():
+        questions = read(step.file(benchmark.path))
+        if benchmark.overall and not questions:
+            raise DataError(f"{benchmark.path}: no rows, but evaluate.benchmarks.{name} counts in the overall score: add rows or set overall: false")
+        judge(questions, [""] * len(questions), config.ruleset)
+        benchmarks[name] = shuffle_images(questions) if benchmark.shuffle_images else questions
+    return benchmarks

@@ -1,0 +1,1 @@
+"""Averages of candidates: uniform and greedy, streamed tensor by tensor."""
