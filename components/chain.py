@@ -1,0 +1,191 @@
+"""One run of a recipe, from plan to promotion, without a scheduler: what flows and the command line have in common."""
+
+import contextlib
+import hashlib
+import json
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from components import tracking
+from components.pipeline.compiled_yaml import to_yaml
+from components.pipeline.execute import Done, Pipeline
+from components.pipeline.graph import Compiled, compile_recipe
+from components.pipeline.identity import Record
+from components.pipeline.launch import Report
+from components.pipeline.opening import open_pipeline
+from components.profile import Profile, load_profile
+from components.recipe.recipe import Recipe
+from components.registry.promote import Outcome, intact, promote, rollback
+from components.settings import Settings
+from components.storage import open_storage
+
+COUNTS, SCORES, PLOT, PACKAGE = "out/curate/counts.json", "out/evaluate/scores.json", "out/evaluate/scores.png", "out/package/data"
+EXPERIMENT = "stockpot"
+
+
+class Chain:
+    """A recipe, planned on this machine. Use `open_chain`."""
+
+    def __init__(self, recipe: Recipe, compiled: Compiled, pipeline: Pipeline, settings: Settings, tracking_uri: str) -> None:
+        self.recipe, self.compiled, self.pipeline, self.settings, self.tracking_uri = recipe, compiled, pipeline, settings, tracking_uri
+        self.run_id: str | None = None
+        """MLflow parent run; None while nothing has been started."""
+        self.shown = False
+        """Whether the checkout's dvc.lock and out/ show this run."""
+        self.warnings: list[str] = []
+        """What could not be logged to MLflow; the run went on."""
+
+    @property
+    def steps(self) -> dict[str, tuple[str, ...]]:
+        """Step -> the steps whose outputs it reads, in topological order."""
+        return {name: unit.after for name, unit in self.pipeline.plan.units.items()}
+
+    @property
+    def run_name(self) -> str:
+        """Recipe and data version: a digest of what the first steps read."""
+        first = sorted(u.identity({}) for u in self.pipeline.plan.units.values() if not u.after)
+        return f"{self.recipe.name}-{hashlib.sha256(''.join(first).encode()).hexdigest()[:8]}"
+
+    def done(self) -> dict[str, Record]:
+        """Records of the steps that are finished already."""
+        return self.pipeline.plan.done(self.pipeline.content)
+
+    def start(self) -> None:
+        """Opens the MLflow parent run. Raises SetupError when MLflow does not answer: nothing has been done yet."""
+        tags = {"stockpot.recipe": self.recipe.name}
+        self.run_id = tracking.open_parent(self.tracking_uri, EXPERIMENT, self.run_name, tags, self.recipe.model_dump(mode="json"))
+
+    def step(self, name: str, upstream: dict[str, Record], on_report: Callable[[Report], None]) -> Done:
+        """Finishes one step, now or earlier, and logs it as a child run if it is run now. Raises what `Pipeline.ensure` raises."""
+        unit = self.pipeline.plan.units[name]
+        log: tracking.StepLog | None = None
+
+        def report(line: Report) -> None:
+            nonlocal log
+            log = log or self._open_log(name, upstream)
+            log.report(line)
+            on_report(line)
+
+        try:
+            done = self.pipeline.ensure(name, upstream, report)
+        except BaseException as error:
+            if log or self.run_id:
+                self.warnings += (log or self._open_log(name, upstream)).finish("FAILED", reason=str(error))
+            raise
+        if not done.reused and self.run_id:
+            with tempfile.TemporaryDirectory() as folder:
+                files = [self._file(done.record, path, Path(folder)) for path in _small_outs(unit.entry)]
+                self.warnings += (log or self._open_log(name, upstream)).finish("FINISHED", files, {"seconds": done.seconds})
+        return done
+
+    def _open_log(self, name: str, upstream: dict[str, Record]) -> tracking.StepLog:
+        unit = self.pipeline.plan.units[name]
+        assert self.run_id is not None
+        params = unit.spec["params"]["params.yaml"]
+        return tracking.StepLog(self.tracking_uri, self.run_id, name, unit.identity(upstream), params=params, inputs=unit.inputs(upstream))
+
+    def _file(self, record: Record, path: str, folder: Path) -> Path:
+        file = folder / Path(path).name
+        file.write_bytes(self.pipeline.content.read(record, path))
+        return file
+
+    # -- the registry ----------------------------------------------------------------------------------------------------
+
+    def verdict(self, records: Mapping[str, Record]) -> Outcome | None:
+        """The verdict on this package if it was given and the registry shows it; None: `promote` has something to do."""
+        with self._package(records) as folder:
+            return intact(folder, self.recipe.name, self.recipe.gate, open_storage(self.settings.store), self.tracking_uri)
+
+    def promote(self, records: Mapping[str, Record]) -> Outcome:
+        """Registers the package and lets the gate decide. Safe to repeat, and safe when several do it at once."""
+        scores = json.loads(self.pipeline.content.read(records["evaluate"], SCORES))
+        lineage = {f"stockpot.{n}": _md5(records[n], f"out/{n}/data") for n in ("curate", "soup", "package")}
+        with self._package(records) as folder:
+            return promote(
+                folder, scores, self.recipe.name, self.recipe.gate, open_storage(self.settings.store), self.tracking_uri, run_id=self.run_id, tags=lineage
+            )
+
+    def rollback(self) -> Outcome:
+        """Makes the previous champion champion again."""
+        return rollback(self.recipe.name, open_storage(self.settings.store), self.tracking_uri)
+
+    @contextlib.contextmanager
+    def _package(self, records: Mapping[str, Record]) -> Iterator[Path]:
+        oid = _md5(records["package"], PACKAGE)
+        with tempfile.TemporaryDirectory(dir=self.pipeline.home) as folder:
+            self.pipeline.content.pull([oid])
+            self.pipeline.content.place(oid, Path(folder, "package"))
+            yield Path(folder, "package")
+
+    # -- the end ---------------------------------------------------------------------------------------------------------
+
+    def finish(self, records: dict[str, Record], status: tracking.Status, use: bool) -> None:
+        """Ends the MLflow parent run with the lock file, and shows the run in the checkout when the recipe is in force there (or `use`)."""
+        root = self.pipeline.content.root
+        if use:
+            self.compiled.write(root)
+        if status == "FINISHED" and self.compiled.is_in(root):
+            self.pipeline.content.show(records)
+            self.shown = True
+        if not self.run_id:
+            return
+        texts = {"params.yaml": self.compiled.params_text, "dvc.yaml": self.compiled.dvc_text}
+        texts["dvc.lock"] = to_yaml({"schema": "2.0", "stages": records})
+        metrics: dict[str, float] = {}
+        with tempfile.TemporaryDirectory() as folder:
+            files = []
+            if "evaluate" in records:
+                scores = json.loads(self.pipeline.content.read(records["evaluate"], SCORES))
+                metrics = {"overall": scores["overall"], **{f"{n}/overall": c["overall"] for n, c in scores["candidates"].items()}}
+                files = [self._file(records["evaluate"], p, Path(folder)) for p in (SCORES, PLOT)]
+            self.warnings += tracking.finish_parent(self.tracking_uri, self.run_id, status, texts=texts, files=files, metrics=metrics)
+        if status == "FINISHED":
+            self.verdict(records)  # leaves a note of what MLflow shows, so that a run with nothing to do need not start MLflow
+
+    def data(self, records: Mapping[str, Record]) -> dict[str, Any] | None:
+        """Row counts of curation, for the summary; None before it has run."""
+        if "curate" not in records:
+            return None
+        counts = json.loads(self.pipeline.content.read(records["curate"], COUNTS))
+        return {k: counts[k] for k in ("rows_in", "rows_kept", "quarantined", "by_reason")}
+
+    def scores(self, records: Mapping[str, Record]) -> dict[str, Any] | None:
+        """Scores of soup and candidates, for the summary; None before evaluation has run."""
+        if "evaluate" not in records:
+            return None
+        scores = json.loads(self.pipeline.content.read(records["evaluate"], SCORES))
+        return {"soup": _summary(scores), "candidates": {n: _summary(c) for n, c in scores["candidates"].items()}}
+
+
+def _summary(scores: dict[str, Any]) -> dict[str, Any]:
+    """Overall, languages and kinds (both over the counted benchmarks), and every benchmark's value besides, controls too."""
+    return {
+        "overall": scores["overall"],
+        "languages": {name: part["value"] for name, part in scores["by"]["language"].items()},
+        "kinds": {name: part["value"] for name, part in scores["by"]["kind"].items()},
+        "benchmarks": {name: b["value"] for name, b in scores["benchmarks"].items()},
+    }
+
+
+def _md5(record: Record, path: str) -> str:
+    return str(next(o["md5"] for o in record["outs"] if o["path"] == path))
+
+
+def _small_outs(entry: dict[str, Any]) -> list[str]:
+    items = [*entry.get("metrics", []), *entry.get("plots", [])]
+    return [i if isinstance(i, str) else next(iter(i)) for i in items]
+
+
+@contextlib.contextmanager
+def open_chain(recipe: Recipe, settings: Settings, root: Path = Path(), profile: Profile | None = None) -> Iterator[Chain]:
+    """Plans `recipe` over the project at `root`. Raises StockpotError for what a user can mend."""
+    compiled = compile_recipe(recipe)
+    home = root.absolute() / settings.home
+    uri = settings.tracking_uri or tracking.default_uri(home)
+    store = settings.store if "://" in settings.store else str(root.absolute() / settings.store)
+    settings = settings.model_copy(update={"store": store})
+    home.mkdir(parents=True, exist_ok=True)
+    with open_pipeline(compiled, root, home, store, profile or load_profile(settings.profile)) as pipeline:
+        yield Chain(recipe, compiled, pipeline, settings, uri)

@@ -1,0 +1,160 @@
+"""The `stockpot` command. Each command imports what it needs when it is called, so that `stockpot --help` is quick."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import App, Parameter
+
+app = App(name="stockpot", help="Raw image-text data in; a better, gated, traceable vision-language model out.", version="0.1.0")
+recipes = App(name="recipe", help="Look at recipes.")
+app.command(recipes)
+
+Set = Annotated[list[str] | None, Parameter(name="--set", negative=(), help="override a recipe key: --set stages.instruct.lr=1e-5 (repeatable)")]
+Json = Annotated[bool, Parameter(name="--json", negative=(), help="machine-readable output")]
+
+
+def _print(text: str) -> None:
+    sys.stdout.write(text + "\n")
+
+
+def _load(recipe: str | None, overrides: list[str] | None) -> Any:
+    from components.recipe.loader import find, in_force, load
+
+    return load(find(recipe or in_force()), overrides or [])
+
+
+@app.command
+def run(recipe: str | None = None, /, *, set_: Set = None, use: bool = False, as_json: Json = False) -> int:
+    """Run a recipe to the end: data, training, soup, scores, promotion. Finished steps are reused.
+
+    Parameters
+    ----------
+    recipe
+        A name in recipes/ or a file; default: the recipe in force in this checkout.
+    use
+        Put the recipe in force in this checkout too (params.yaml, dvc.yaml, dvc.lock).
+    """
+    from flows.run import run as run_recipe
+
+    return run_recipe(recipe, set_ or [], use, as_json, bool(os.environ.get("STOCKPOT_DEBUG")))
+
+
+@app.command
+def use(recipe: str, /, *, set_: Set = None) -> None:
+    """Compile a recipe into params.yaml and dvc.yaml of this checkout, for `dvc repro`."""
+    from components.pipeline.graph import compile_recipe
+
+    compiled = compile_recipe(_load(recipe, set_))
+    compiled.write(Path())
+    _print(f"{recipe}: {len(compiled.stages)} stages in dvc.yaml; next: dvc repro, or stockpot run {recipe}")
+
+
+@app.command
+def status(recipe: str | None = None, /, *, set_: Set = None, as_json: Json = False) -> None:
+    """Show which steps of a recipe are done, and what the registry holds."""
+    from flows.status import status as show
+
+    show(_load(recipe, set_), as_json)
+
+
+@app.command
+def predict(image: Path, question: str, /, *, model: str, as_json: Json = False) -> None:
+    """Ask a registered model about a picture.
+
+    Parameters
+    ----------
+    model
+        An MLflow model URI, for example models:/stockpot-tiny@champion.
+    """
+    from components.registry.predict import predict as ask
+    from components.settings import Settings
+
+    answer = ask(model, image, question, Settings())
+    _print(json.dumps({"model": model, "image": str(image), "question": question, "answer": answer}) if as_json else answer)
+
+
+@app.command
+def promote(recipe: str | None = None, /, *, set_: Set = None, as_json: Json = False) -> None:
+    """Let the gate decide about a finished recipe's model, now. Safe to repeat."""
+    from flows.status import promote as decide
+
+    decide(_load(recipe, set_), as_json)
+
+
+@app.command
+def rollback(recipe: str | None = None, /, *, as_json: Json = False) -> None:
+    """Make the previous champion champion again."""
+    from flows.status import rollback as back
+
+    back(_load(recipe, None), as_json)
+
+
+@app.command
+def doctor(*, as_json: Json = False) -> int:
+    """Check this machine: packages, disk, DVC project, servers, GPU."""
+    from flows.doctor import doctor as examine
+
+    return examine(as_json)
+
+
+@app.command
+def step(name: str, /) -> int:
+    """Run the body of one step in the current directory, as `dvc repro` does."""
+    from components.steps import main as run_step
+
+    return run_step(name)
+
+
+@recipes.command(name="list")
+def recipe_list(*, as_json: Json = False) -> None:
+    """List the recipes in recipes/ with their first comment line."""
+    found = []
+    for path in sorted(Path("recipes").glob("*.yaml")):
+        first = path.read_text(encoding="utf-8").split("\n", 1)[0]
+        found.append({"name": path.stem, "about": first.removeprefix("#").strip()})
+    _print(json.dumps(found) if as_json else "\n".join(f"{r['name']:<12} {r['about']}" for r in found))
+
+
+@recipes.command(name="show")
+def recipe_show(recipe: str, /, *, set_: Set = None, as_json: Json = False) -> None:
+    """Print a recipe with every default filled in."""
+    from components.pipeline.compiled_yaml import to_yaml
+
+    data = _load(recipe, set_).model_dump(mode="json")
+    _print(json.dumps(data) if as_json else to_yaml(data).split("\n", 1)[1].rstrip())
+
+
+@recipes.command(name="check")
+def recipe_check(recipe: str, /, *, set_: Set = None, as_json: Json = False) -> None:
+    """Check a recipe without running anything."""
+    from components.pipeline.graph import compile_recipe
+
+    compiled = compile_recipe(_load(recipe, set_))
+    line = {"recipe": recipe, "stages": list(compiled.stages)}
+    _print(json.dumps(line) if as_json else f"{recipe}: fine; {len(compiled.stages)} stages: {', '.join(compiled.stages)}")
+
+
+def main() -> None:
+    """Entry point. Users see one sentence and an exit code (2: change something, 75: try again later); `--debug` adds the traceback."""
+    from components.errors import explain
+
+    arguments = [a for a in sys.argv[1:] if a != "--debug"]
+    if len(arguments) < len(sys.argv) - 1:
+        os.environ["STOCKPOT_DEBUG"] = "1"
+    try:
+        sys.exit(app(arguments, result_action="return_value") or 0)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:
+        known = explain(error)
+        if os.environ.get("STOCKPOT_DEBUG") or known is None:
+            raise
+        sys.stderr.write(f"{known}\n")
+        sys.exit(known.code)
+
+
+if __name__ == "__main__":
+    main()

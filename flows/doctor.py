@@ -1,0 +1,94 @@
+"""`stockpot doctor`: is this machine ready? One line a check, each with its remedy."""
+
+import importlib.metadata
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from components import tracking
+from components.errors import StockpotError
+from components.pipeline.graph import ENGINE
+from components.profile import load_profile
+from components.settings import Settings
+from flows.prefect_server import LOCAL_SERVER, answers
+
+LEAST_FREE_GIB = 2.0
+
+
+def doctor(as_json: bool) -> int:
+    """Prints the checks; 0 when all that are needed pass, else 2."""
+    settings = Settings()
+    checks: dict[str, Callable[[], str]] = {
+        "python": _python,
+        "packages": _packages,
+        "project": _project,
+        "disk": lambda: _disk(settings.home),
+        "profile": lambda: f"{settings.profile}: {load_profile(settings.profile).model_dump_json()}",
+        "mlflow": lambda: _mlflow(settings),
+        "prefect": _prefect,
+        "accelerator": _accelerator,
+    }
+    results = [_examine(name, check) for name, check in checks.items()]
+    if as_json:
+        sys.stdout.write(json.dumps(results) + "\n")
+    else:
+        out = Console(highlight=False, soft_wrap=True)
+        for r in results:
+            out.print(f"{'[green]✔[/green]' if r['ok'] else '[red]✘[/red]'} {r['check']:<12} {r['says']}")
+    return 0 if all(r["ok"] for r in results) else 2
+
+
+def _examine(name: str, check: Callable[[], str]) -> dict[str, Any]:
+    try:
+        return {"check": name, "ok": True, "says": check()}
+    except StockpotError as error:
+        return {"check": name, "ok": False, "says": str(error)}
+
+
+def _python() -> str:
+    return sys.version.split()[0]
+
+
+def _packages() -> str:
+    names = [*ENGINE, "prefect", "mlflow", "dvc"]
+    try:
+        return ", ".join(f"{n} {importlib.metadata.version(n)}" for n in names)
+    except importlib.metadata.PackageNotFoundError as error:
+        raise StockpotError(f"{error.name} is not installed: run `make install`") from error
+
+
+def _project() -> str:
+    missing = [p for p in (".dvc", "recipes", "components") if not Path(p).is_dir()]
+    if missing:
+        raise StockpotError(f"{Path.cwd()}: no {', '.join(missing)} here: run stockpot in a clone of the project")
+    return str(Path.cwd())
+
+
+def _disk(home: Path) -> str:
+    free = shutil.disk_usage(home if home.exists() else Path()).free / 2**30
+    if free < LEAST_FREE_GIB:
+        raise StockpotError(f"{free:.1f} GiB free at {home.absolute()}: at least {LEAST_FREE_GIB:.0f} GiB are needed")
+    return f"{free:.1f} GiB free"
+
+
+def _mlflow(settings: Settings) -> str:
+    uri = settings.tracking_uri or tracking.default_uri(settings.home)
+    tracking.check(uri)
+    return uri
+
+
+def _prefect() -> str:
+    return f"server at {LOCAL_SERVER}" if answers(LOCAL_SERVER) else "no server running: `stockpot run` starts a temporary one"
+
+
+def _accelerator() -> str:
+    import torch
+
+    if torch.cuda.is_available():
+        return ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
+    return "none: training runs on the CPU (gloo)"

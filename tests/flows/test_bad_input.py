@@ -1,0 +1,133 @@
+"""What a user can get wrong: one sentence with file, row or key and the remedy; no traceback; the exit code says whose turn it is."""
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from tests.conftest import BIN, Ended, Project, make_project
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Project:
+    return make_project(tmp_path / "checkout", {})
+
+
+def assert_one_sentence(ended: Ended, code: int, *words: str) -> None:
+    assert ended.code == code, ended.err
+    assert "Traceback" not in ended.err + ended.out
+    for word in words:
+        assert word in ended.err, ended.err
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("stages.instruct.lrr=1", ("micro.yaml", "stages.instruct.lrr", "did you mean lr?")),
+        ("seed=many", ("micro.yaml", "seed", "valid integer", "'many'")),
+        ("stages.instruct.init_from=nowhere", ("micro.yaml", "stages.instruct.init_from", "not an earlier stage")),
+    ],
+)
+def test_a_wrong_key_value_or_parent(checkout: Project, override: str, words: tuple[str, ...]) -> None:
+    assert_one_sentence(checkout.stockpot("run", "micro", "--set", override), 2, *words)
+
+
+def test_a_recipe_that_does_not_exist(checkout: Project) -> None:
+    assert_one_sentence(checkout.stockpot("run", "micrro"), 2, "no such recipe", "did you mean micro?")
+
+
+def test_a_broken_yaml(checkout: Project) -> None:
+    (checkout.root / "recipes/broken.yaml").write_text("name: [broken\n")
+    assert_one_sentence(checkout.stockpot("run", "broken"), 2, "broken.yaml:2:1", "not valid YAML")
+
+
+def test_a_source_file_that_is_not_there(checkout: Project) -> None:
+    ended = checkout.stockpot("run", "micro", "--set", "sources.captions.path=data/mine.json")
+    assert_one_sentence(ended, 2, "data/mine.json", "no such file", "sources")
+
+
+def test_an_mlflow_server_that_does_not_answer_is_found_before_any_work(checkout: Project) -> None:
+    ended = checkout.stockpot("run", "micro", MLFLOW_TRACKING_URI="http://127.0.0.1:9")
+    assert_one_sentence(ended, 2, "http://127.0.0.1:9", "MLflow")
+    assert not list((checkout.root / ".stockpot").rglob("unit.json"))
+
+
+def test_a_folder_that_is_no_project(tmp_path: Path, checkout: Project) -> None:
+    shutil.rmtree(checkout.root / ".dvc")
+    assert_one_sentence(checkout.stockpot("run", "micro"), 2, "not a DVC project", "dvc init")
+
+
+def test_a_profile_that_does_not_exist(checkout: Project) -> None:
+    assert_one_sentence(checkout.stockpot("run", "micro", STOCKPOT_PROFILE="cluster"), 2, "no such runtime profile", "laptop")
+
+
+def test_debug_shows_the_traceback(checkout: Project) -> None:
+    ended = checkout.stockpot("--debug", "run", "micrro")
+    assert "Traceback" in ended.err
+
+
+def test_a_step_by_hand_in_the_wrong_place(tmp_path: Path) -> None:
+    done = subprocess.run([str(BIN / "stockpot"), "step", "draw"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "stockpot use" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_bad_rows_are_quarantined_with_a_reason_and_the_run_goes_on(fresh: Project) -> None:
+    """A user's own corpus: a missing picture, a truncated JPEG, a row without an answer."""
+    assert fresh.stockpot("use", "micro").code == 0
+    fresh.dvc("repro", "draw")
+    mine = fresh.root / "data/mine"
+    shutil.copytree(fresh.root / "out/draw/data/images", mine / "images")
+    rows = [r for r in json.loads((fresh.root / "out/draw/data/captions.json").read_text()) if (mine / "images" / Path(r["image"]).name).exists()][:80]
+    good = {**rows[0], "image": Path(rows[0]["image"]).name}
+    Image.open(mine / "images" / good["image"]).convert("RGB").save(mine / "images/cut.jpg")
+    os.truncate(mine / "images/cut.jpg", 400)
+    bad = [
+        {**good, "id": "no-picture", "image": "nowhere.png"},
+        {**good, "id": "cut-off", "image": "cut.jpg"},
+        {**good, "id": "no-answer", "conversations": good["conversations"][:1]},
+    ]
+    rows = [{**r, "image": Path(r["image"]).name} for r in rows]
+    (mine / "captions.json").write_text(json.dumps(rows + bad))
+    own = ("--set", "sources.captions.path=data/mine/captions.json", "--set", "sources.captions.images=data/mine/images")
+    ended = fresh.stockpot("run", "micro", "--json", "--use", *own)
+    assert ended.code == 0, ended.err
+    table = pq.read_table(fresh.root / "out/curate/data/quarantine.parquet").to_pylist()
+    found = {r["id"]: r for r in table if r["source"] == "captions"}
+    assert {"no-picture", "cut-off", "no-answer"} <= set(found)
+    assert all(r["file"] and r["row"] > 0 and r["reason"] and r["detail"] for r in found.values())
+    assert {found[n]["file"] for n in ("no-picture", "cut-off", "no-answer")} == {"data/mine/captions.json"}
+    assert sum(ended.line["data"]["by_reason"].values()) >= len(found)
+
+
+@pytest.mark.slow
+def test_a_full_disk_is_named_and_what_was_finished_is_kept(fresh: Project) -> None:
+    home = fresh.root / ".stockpot"
+    home.mkdir()
+    full = f"mount -t tmpfs -o size=2500k none {home} && exec {BIN / 'stockpot'} run micro --json"
+    probe = subprocess.run(["unshare", "-rm", "true"], capture_output=True, check=False)
+    if probe.returncode:
+        pytest.skip("needs unprivileged mount namespaces (unshare -rm)")
+    done = subprocess.run(["unshare", "-rm", "sh", "-c", full], cwd=fresh.root, env=fresh.env(), capture_output=True, text=True, check=False)
+    assert done.returncode == 2, done.stderr
+    assert "the disk is full" in done.stderr
+    assert "Traceback" not in done.stderr
+    after = fresh.stockpot("run", "micro", "--json")
+    assert after.code == 0, after.err
+
+
+@pytest.mark.slow
+def test_a_step_that_fails_stops_what_follows_and_keeps_what_is_finished(project: Project) -> None:
+    ended = project.stockpot("run", "micro", "--json", "--set", "curation.max_quarantine_percent=0")
+    assert_one_sentence(ended, 2, "curate", "max_quarantine_percent")
+    states = ended.states
+    assert states["llm"] == "reused"
+    assert {states[n] for n in ("curate", "vision", "soup", "package")} == {"failed"}
+    assert ended.line["registry"] is None
