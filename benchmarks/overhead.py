@@ -1,0 +1,80 @@
+"""What does the house cost? The wall time of a whole run, less that of its bare steps, for each step.
+
+The run: `stockpot run` with one unit at a time on a Prefect server that is already there; it ends with promotion. The
+baseline: the same steps, `python -m components.steps NAME`, one after the other in one plain folder; same outputs, byte by byte.
+On a machine where others work too, read the CPU seconds: the wall times of the two sides do not meet the same load.
+"""
+
+import argparse
+import hashlib
+import sys
+from pathlib import Path
+
+from benchmarks.project import Ended, Project, prefect_server, throw_away
+from benchmarks.result import record
+from components.pipeline.compiled_yaml import to_yaml
+from components.pipeline.graph import Compiled, compile_recipe
+from components.profile import Profile, load_profile
+from components.recipe.loader import find, load
+
+WARM = "import components.chain, components.registry.package, components.training.engine, components.evaluation.step, dvc.repo, flows.retrain, mlflow"
+"""Files that both sides read are in the page cache before the first of them starts."""
+
+
+def whole_run(project: Project, recipe: Path, profile: Profile, server: dict[str, str]) -> Ended:
+    """The run; its outputs are in the project's `out/` afterwards."""
+    path = project.root / "one_unit.yaml"
+    path.write_text(to_yaml(profile.model_dump()), encoding="utf-8")
+    ended = project.run("stockpot", "run", str(recipe), "--use", "--json", env={**server, "STOCKPOT_PROFILE": str(path)})
+    return ended.must("every step runs", ended.code == 0 and all(s["state"] == "ran" for s in ended.line["steps"]))
+
+
+def bare_steps(project: Project, compiled: Compiled, profile: Profile) -> dict[str, Ended]:
+    """Step -> the bare command."""
+    compiled.write(project.root)
+    env = {"STOCKPOT_UNIT_PROFILE": profile.model_dump_json()}
+    return {name: project.run("python", "-m", "components.steps", name, env=env).must("a finished step") for name in compiled.stages}
+
+
+def digests(project: Project) -> dict[str, str]:
+    """File below `out/` -> SHA-256."""
+    out = project.root / "out"
+    return {str(p.relative_to(out)): hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(out.rglob("*")) if p.is_file() and p.name != ".gitignore"}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--recipe", default="micro", help="a name in recipes/, or micro (default: micro)")
+    options = parser.parse_args()
+    with prefect_server() as server, throw_away() as housed, throw_away() as plain:
+        recipe = find(options.recipe, housed.root / "recipes")
+        compiled = compile_recipe(load(recipe))
+        profile = load_profile("laptop", housed.root / "infra/profiles").model_copy(update={"parallel_units": 1})
+        housed.run("python", "-c", WARM).must("imports")
+        sys.stderr.write("the whole run\n")
+        run = whole_run(housed, recipe, profile, server)
+        sys.stderr.write("the bare steps\n")
+        bare = bare_steps(plain, compiled, profile)
+        ours, theirs = digests(housed), digests(plain)
+    seconds, cpu_seconds = sum(e.seconds for e in bare.values()), sum(e.cpu_seconds for e in bare.values())
+    figures = {
+        "recipe": options.recipe,
+        "steps": len(bare),
+        "per_step_seconds": round((run.seconds - seconds) / len(bare), 3),
+        "per_step_cpu_seconds": round((run.cpu_seconds - cpu_seconds) / len(bare), 3),
+        "run_seconds": round(run.seconds, 3),
+        "run_cpu_seconds": round(run.cpu_seconds, 3),
+        "identical_outputs": ours == theirs,
+        "different": sorted(k for k in {*ours, *theirs} if ours.get(k) != theirs.get(k)),
+    }
+    baseline = {
+        "name": "python -m components.steps NAME, one after the other",
+        "seconds": round(seconds, 3),
+        "cpu_seconds": round(cpu_seconds, 3),
+        "steps": {name: round(e.seconds, 3) for name, e in bare.items()},
+    }
+    record("overhead", figures, baseline)
+
+
+if __name__ == "__main__":
+    main()
