@@ -109,7 +109,7 @@ class Pictures:
         self._kept: OrderedDict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = OrderedDict()
 
     def patches(self, samples: Sequence[Sample], row: int) -> list[tuple[np.ndarray, np.ndarray]]:
-        """For every picture of samples[row]: patches float32 (P, D) and grid int64 (1, 3). Raises DataError."""
+        """For every picture of samples[row]: patches float32 (P, D) and grids int64 (views, 3). Raises DataError."""
         return [self._patches(samples[row], (row, n)) for n in range(len(samples[row].images))]
 
     def _patches(self, sample: Sample, key: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
@@ -118,12 +118,11 @@ class Pictures:
             return self._kept[key]
         try:
             picture = decode(sample.images[key[1]], max_pixels=sys.maxsize)  # curation has refused what is too large
-            values, grid = self.processor.image(picture)
+            made = self.processor.image(picture)
         except ImageError as error:
             raise DataError(f"row {sample.id}: {error}: let curation's image_validity filter look at it first") from error
-        made = (values, np.asarray(grid, dtype=np.int64).reshape(1, 3))
         self._kept[key] = made
-        self.room -= values.nbytes
+        self.room -= made[0].nbytes
         while self.room < 0:
             _, (old, _) = self._kept.popitem(last=False)
             self.room += old.nbytes

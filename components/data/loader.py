@@ -30,7 +30,7 @@ class MicroBatch:
     pixel_values: torch.Tensor | None
     """float32 (patches, patch values) of all pictures in the order of their marks, or None"""
     image_grid_thw: torch.Tensor | None
-    """int64 (pictures, 3) or None"""
+    """int64 (views, 3) or None"""
 
     def to(self, device: torch.device) -> dict[str, torch.Tensor | None]:
         """The model's arguments, on `device`."""

@@ -41,7 +41,10 @@ Checked with the rest, before any work:
 - Names that belong to the pipeline are refused: stages `draw`, `ingest`, `curate`, `soup`, `evaluate`, `package`, `promote`; source `dropped`;
   candidate `soup`.
 - `draw.min_side` is at most `draw.max_side`; `draw.withheld` leaves some pairs for training.
-- Widths are multiples of their heads, `heads` of `kv_heads`; the vision head size is a multiple of 4; `model.min_pixels` is at most `model.max_pixels`.
+- Widths are multiples of their heads, `heads` of `kv_heads`; the head size of `qwen2_vl_vit` is a multiple of 4.
+- `model.min_pixels` is at most `model.max_pixels`.
+- `model.resolution.kind` is `native` for `qwen2_vl_vit` and not for the others; `size` goes with the others, a multiple of `patch` times `merge`.
+- `model.connector.pool` `none` goes with `merge` 1, the others with more; `vision.select_layer` is one of `depth`.
 """
 
 WORDS = {"integer": "integer", "number": "number", "string": "text", "boolean": "true or false", "null": "null"}

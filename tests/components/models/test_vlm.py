@@ -71,9 +71,9 @@ def test_the_head_is_tied_when_the_recipe_says_so(recipe, tokenizer, tied):
 
 
 def test_the_recipes_numbers_reach_the_configuration(recipe, tokenizer):
-    config = vlm_config(recipe, tokenizer)
+    config = vlm_config(recipe, len(tokenizer), 6)
     assert (config.llm.rope_parameters["rope_theta"], config.llm.rms_norm_eps, config.llm.max_position_embeddings) == (1e6, 1e-6, 256)
-    assert (config.merge, config.min_pixels, config.max_pixels, config.llm.vocab_size) == (2, 1024, 2304, len(tokenizer))
+    assert (config.pool, config.merge, config.llm.vocab_size, config.image_token_id) == ("patch_merge", 2, len(tokenizer), 6)
     assert VLMConfig.from_dict(config.to_dict()).to_dict() == config.to_dict()
 
 

@@ -58,7 +58,11 @@ BROKEN = [
     ("`draw.min_side` is at most", "draw.min_side=100", "min_side 100 is larger than max_side"),
     ("Widths are multiples of their heads", "model.llm.hidden=66", "width 66 is not a multiple of 4 heads"),
     ("`heads` of `kv_heads`", "model.llm.kv_heads=3", "are not a multiple of 3 kv_heads"),
-    ("vision head size is a multiple of 4", "model.vision.width=24", "needs a head size that is a multiple of 4"),
+    ("the head size of `qwen2_vl_vit` is a multiple of 4", "model.vision.width=24", "needs a head size that is a multiple of 4"),
+    ("`model.resolution.kind` is `native` for `qwen2_vl_vit`", "model.vision.encoder=clip_vit", "kind native does not go with vision.encoder clip_vit"),
+    ("`size` goes with the others", "model.resolution={kind: tiles}", "kind tiles: give the size of a square"),
+    ("`none` goes with `merge` 1", "model.connector={pool: none}", "pool none goes with merge 1"),
+    ("`vision.select_layer` is one of `depth`", "model.vision.select_layer=-4", "select_layer -4 of 3 blocks"),
     ("`model.min_pixels` is at most", "model.min_pixels=5000", "min_pixels 5000 is larger than max_pixels"),
 ]
 
