@@ -4,7 +4,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
@@ -14,6 +14,7 @@ app.command(recipes)
 
 Set = Annotated[list[str] | None, Parameter(name="--set", negative=(), help="override a recipe key: --set stages.instruct.lr=1e-5 (repeatable)")]
 Json = Annotated[bool, Parameter(name="--json", negative=(), help="machine-readable output")]
+DType = Annotated[Literal["bfloat16", "float16", "float32"] | None, Parameter(negative=())]
 
 
 def _print(text: str) -> None:
@@ -90,6 +91,34 @@ def rollback(recipe: str | None = None, /, *, as_json: Json = False) -> None:
     from flows.status import rollback as back
 
     back(_load(recipe, None), as_json)
+
+
+@app.command
+def convert(layout: Literal["A", "B", "stockpot"], source: str, target: Path, /, *, dtype: DType = None, as_json: Json = False) -> None:
+    """Write a POINTS1.5 checkpoint in another layout, and test what was written.
+
+    Parameters
+    ----------
+    layout
+        A: as published (fused); B: Qwen2's names, which SGLang serves; stockpot: our own model folder.
+    source
+        A folder, s3://bucket/prefix, or a name on the hub (org/name or org/name@revision); its layout is seen from its tensors.
+    target
+        A new folder.
+    dtype
+        Cast every tensor; default: as stored.
+    """
+    import torch
+
+    from components.settings import Settings
+    from components.weights.convert import convert as write
+    from components.weights.sources import fetch
+
+    folder = fetch(source, Settings().home / "weights")
+    figures = write(layout, folder, target, getattr(torch, dtype) if dtype else None)
+    line = {"source": source, "target": str(target), **figures}
+    about = f"{figures['tensors_bit_equal']} of {figures['tensors']} tensors lead back bit-equal, one layer differs by {figures['layer_difference']:.1g}"
+    _print(json.dumps(line) if as_json else f"{target}: layout {figures['to']} of {source} (layout {figures['from']}), {figures['bytes']} bytes; {about}")
 
 
 @app.command

@@ -40,7 +40,7 @@ def save_model(
             raise ModelError("a configuration alone has no weights: give a model or a state_dict.")
         state_dict = model.state_dict()
     weights = _without_tied_head(config, state_dict)
-    _check_names("state_dict", {name: list(tensor.shape) for name, tensor in weights.items()}, _shapes(config))
+    _check_names("state_dict", {name: list(tensor.shape) for name, tensor in weights.items()}, shapes(config))
     names = {dtype: name for name, dtype in DTYPES.items()}
     dtype = _one_dtype("state_dict", {name: names.get(tensor.dtype, str(tensor.dtype)) for name, tensor in weights.items()})
     _check_pair(folder, config, processor)
@@ -115,7 +115,7 @@ def _without_tied_head(config: VLMConfig, state_dict: Mapping[str, torch.Tensor]
     return weights
 
 
-def _shapes(config: VLMConfig) -> dict[str, list[int]]:
+def shapes(config: VLMConfig) -> dict[str, list[int]]:
     """Shapes of all stored tensors, from a model that allocates nothing."""
     with torch.device("meta"), no_init_weights():
         model = VLMForConditionalGeneration._from_config(config)

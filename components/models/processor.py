@@ -126,11 +126,15 @@ class Processor:
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
+        self.save_tokenizer(folder)
+        write_json(folder / CONFIG, {**self.settings(), "resolution": to_dict(self.resolution)})
+
+    def save_tokenizer(self, folder: Path) -> None:
+        """tokenizer.json and tokenizer_config.json alone."""
         (folder / TOKENIZER).write_text(self._text.to_str(pretty=True) + "\n", encoding="utf-8")
         special = {"eos_token": self.tokenizer.eos_token, "pad_token": self.tokenizer.pad_token}
         extra = [token for token in self.tokenizer.all_special_tokens if token not in special.values()]
         write_json(folder / TOKENIZER_CONFIG, {"tokenizer_class": "PreTrainedTokenizerFast", **TOKENIZER_SETTINGS, **special, "extra_special_tokens": extra})
-        write_json(folder / CONFIG, {**self.settings(), "resolution": to_dict(self.resolution)})
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> "Processor":
