@@ -15,8 +15,11 @@ from .config import VLMConfig
 from .connector import Connector
 from .errors import ModelError
 from .towers import build_tower
+from .varlen import NAME as VARLEN
 
 IGNORED = -100
+ATTENTION = ("sdpa", "eager", "flash_attention_2", VARLEN)
+"""`attn_implementation`s that keep packed samples apart."""
 GROUPS = ("vision", "connector", "llm")
 LLMS: dict[str, type[Qwen2ForCausalLM | LlamaForCausalLM]] = {"qwen2": Qwen2ForCausalLM, "llama": LlamaForCausalLM}
 """Language models by the `model_type` of their configuration."""

@@ -34,7 +34,7 @@ Checked with the rest, before any work:
 - A candidate may not change `objective` or `init_from`: a soup needs a common start.
 - A stage with objective `text` trains the group `llm` alone.
 - `batch.max_tokens` is at most `model.context`.
-- A `schedule` gives exactly one of `steps` and `epochs`.
+- A `batch` gives exactly one of `samples` and `packs`, a `schedule` exactly one of `steps` and `epochs`.
 - `data.sources` and a perplexity filter's `sources` name sources of the recipe; its `scorer` names a stage with objective `text`.
 - At least one benchmark counts in the overall score.
 - A path below `out/` needs a `draw` section.

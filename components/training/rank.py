@@ -109,13 +109,14 @@ def train(step: Step, profile: Profile) -> None:
         order,
         Pictures(start.processor),
         samples_per_step=config.batch.samples,
+        packs_per_step=config.batch.packs,
         max_tokens=config.batch.max_tokens,
         pad_id=start.processor.pad_token_id,
         rank=engines.rank(),
         num_ranks=engines.num_ranks(),
         long_rows=engines.device().type != "cpu",
     )
-    total = num_steps(config.schedule, len(start.samples), config.batch.samples)
+    total = num_steps(config.schedule, loader.units_per_epoch, loader.units_per_step)
     place = os.environ.get("STOCKPOT_CKPT")
     layout = {"processes": engines.num_ranks(), "zero_stage": profile.zero_stage, "precision": profile.precision}
     with StopSignal() as stopped:
@@ -152,7 +153,7 @@ def write_record(step: Step, config: TrainingConfig, start: Start, history: Hist
         rows.writerows([i, f"{loss:.9g}", f"{rate:.9g}"] for i, (loss, rate) in enumerate(zip(history.losses, history.rates, strict=True), 1))
     summary = {
         "steps": len(history.losses),
-        "samples": len(history.losses) * config.batch.samples,
+        "samples": history.samples,
         "tokens": history.tokens,
         "first_loss": history.losses[0],
         "final_loss": history.losses[-1],

@@ -47,6 +47,7 @@ BROKEN = [
     ("may not change `objective` or `init_from`", "stages.instruct.candidates.a.init_from=llm", "a soup needs a common start"),
     ("trains the group `llm` alone", "stages.llm.trainable={vision: {}}", "objective text trains the llm group"),
     ("at most `model.context`", "model.context=100", "is more than model.context 100"),
+    ("exactly one of `samples` and `packs`", "stages.vision.batch={packs: 4, samples: 4}", "exactly one of samples and packs"),
     ("exactly one of `steps` and `epochs`", "stages.vision.schedule.epochs=1", "exactly one of steps and epochs"),
     ("name sources of the recipe", "stages.vision.data.sources=[web]", "unknown source 'web'"),
     ("perplexity filter's `sources`", "curation.filters=[{kind: perplexity, sources: [web]}]", "unknown source 'web'"),
