@@ -25,8 +25,9 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 demo: install
 	stockpot run tiny
 
+# Two at a time: most end-to-end tests wait for one process or the other.
 test: install
-	pytest
+	pytest -n 2 --dist worksteal
 
 lint: install
 	ruff check .
@@ -35,7 +36,7 @@ lint: install
 	lint-imports
 
 check: lint
-	pytest -m "not slow"
+	pytest -n 2 --dist worksteal -m "not slow"
 
 use: install
 	stockpot use tiny
