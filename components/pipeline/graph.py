@@ -1,5 +1,6 @@
 """Recipe -> params.yaml + dvc.yaml: plain DVC stages (no foreach, which cannot list dependencies that differ by recipe). Same recipe, same bytes."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -52,7 +53,7 @@ def compile_recipe(recipe: Recipe) -> Compiled:
     """The recipe as DVC stages. A stage that joins a list also lists that list in its params: else an override that adds to it is not seen."""
     stages: dict[str, dict[str, Any]] = {}
     if recipe.draw is not None:
-        stages["draw"] = _stage("draw", [], ["seed", "draw"])
+        stages["draw"] = _stage("draw", [], ["seed", "draw"], outs=["noise.jsonl"])
     for name, source in recipe.sources.items():
         paths = [source.path, *([source.images] if source.images else [])]
         stages[f"ingest-{name}"] = _stage(f"ingest-{name}", [_file(recipe, p) for p in paths], [f"sources.{name}"], metrics=["summary.json"])
@@ -96,7 +97,17 @@ def _training(name: str, stage: Stage, inputs: list[str]) -> dict[str, dict[str,
     return made
 
 
-def _stage(name: str, deps: list[str], params: list[str], metrics: list[str] | None = None, plots: list[Any] | None = None) -> dict[str, Any]:
+def _stage(
+    name: str,
+    deps: list[str],
+    params: list[str],
+    *,
+    outs: Sequence[str] = (),
+    metrics: list[str] | None = None,
+    plots: list[Any] | None = None,
+) -> dict[str, Any]:
+    """One entry of dvc.yaml; `outs`, `metrics` and `plots` are files beside the main output."""
+
     def beside(item: Any) -> Any:
         return f"out/{name}/{item}" if isinstance(item, str) else {f"out/{name}/{k}": v for k, v in item.items()}
 
@@ -104,7 +115,7 @@ def _stage(name: str, deps: list[str], params: list[str], metrics: list[str] | N
         "cmd": f"python -m components.steps {name}",
         "deps": sorted({*code_of(name), *deps}),
         "params": sorted(["engine", *params]),
-        "outs": [_out(name)],
+        "outs": [_out(name), *map(beside, outs)],
     }
     if metrics:  # cached like any output: `cache: false` is never pushed
         entry["metrics"] = [beside(m) for m in metrics]

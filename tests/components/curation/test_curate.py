@@ -182,7 +182,7 @@ def test_what_is_kept_does_not_depend_on_how_rows_are_sharded(project, numbers, 
 
 
 def test_a_drawn_corpus_goes_through_draw_ingest_and_curate(project):
-    config = {"train": 40, "selection": 2, "report": 2, "noise": {"duplicates": 3, "truncated": 2, "missing": 2, "unanswered": 2, "scrambled": 0}}
+    config = {"train": 40, "selection": 2, "report": 2, "noise": {"duplicates": 3, "truncated": 2, "missing": 2, "unanswered": 2}}
     sources = {
         "captions": {"path": "out/draw/data/captions.json", "images": "out/draw/data/images"},
         "questions": {"path": "out/draw/data/questions.json", "images": "out/draw/data/images"},
@@ -194,4 +194,7 @@ def test_a_drawn_corpus_goes_through_draw_ingest_and_curate(project):
     counts = run(list(sources), BOTH)
     assert counts["by_reason"] == {"exact_duplicate": 3, "image_missing": 2, "image_truncated": 2, "no_answer": 2}
     assert counts["rows_kept"] == 80
-    assert all(r["id"].startswith(("caption", "question", "duplicate")) for r in kept("captions") + kept("questions"))
+    labels = [json.loads(line) for line in Path("out/draw/noise.jsonl").read_text().splitlines()]
+    bad = {(label["source"], label["id"]) for label in labels}
+    assert len(bad) == 9
+    assert not bad & {(r["source"], r["id"]) for r in kept("captions") + kept("questions")}

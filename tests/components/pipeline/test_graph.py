@@ -53,6 +53,12 @@ def test_each_step_reads_what_the_drawing_says(compiled: Compiled) -> None:
     }
 
 
+def test_no_step_reads_which_rows_were_spoilt_on_purpose(compiled: Compiled) -> None:
+    assert compiled.stages["draw"]["outs"] == ["out/draw/data", "out/draw/noise.jsonl"]
+    for entry in compiled.stages.values():
+        assert not [d for d in entry["deps"] if d.startswith("out/draw") and d != "out/draw/data"]
+
+
 def params_that_change(override: str) -> set[str]:
     one, two = compile_recipe(load(MICRO)), compile_recipe(load(MICRO, [override]))
 
