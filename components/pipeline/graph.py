@@ -8,7 +8,7 @@ from typing import Any
 
 from components.pipeline.closure import code_of
 from components.pipeline.compiled_yaml import to_yaml
-from components.recipe.curation import Perplexity
+from components.recipe.curation import stage_of
 from components.recipe.recipe import Recipe
 from components.recipe.training import Stage
 
@@ -61,8 +61,8 @@ def compile_recipe(recipe: Recipe) -> Compiled:
     texts = {n: s for n, s in recipe.stages.items() if s.objective == "text"}
     for name, stage in texts.items():
         stages |= _training(name, stage, [_out(f"ingest-{s}") for s in stage.data.sources])
-    scorers = sorted({f.scorer for f in recipe.curation.filters if isinstance(f, Perplexity)})
-    stages["curate"] = _stage("curate", [*ingested, *map(_out, scorers)], ["seed", "curation", "sources"], metrics=["counts.json"])
+    asked = sorted({stage for f in recipe.curation.filters if (stage := stage_of(f))})
+    stages["curate"] = _stage("curate", [*ingested, *map(_out, asked)], ["seed", "curation", "sources"], metrics=["counts.json"])
     for name, stage in recipe.stages.items():
         if name not in texts:
             stages |= _training(name, stage, [_out("curate")])
