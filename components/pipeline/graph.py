@@ -1,5 +1,6 @@
 """Recipe -> params.yaml + dvc.yaml: plain DVC stages (no foreach, which cannot list dependencies that differ by recipe). Same recipe, same bytes."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any
 
 from components.pipeline.closure import code_of
 from components.pipeline.compiled_yaml import to_yaml
-from components.recipe.curation import Perplexity
+from components.recipe.curation import stage_of
 from components.recipe.recipe import Recipe
 from components.recipe.training import Stage
 
@@ -52,7 +53,7 @@ def compile_recipe(recipe: Recipe) -> Compiled:
     """The recipe as DVC stages. A stage that joins a list also lists that list in its params: else an override that adds to it is not seen."""
     stages: dict[str, dict[str, Any]] = {}
     if recipe.draw is not None:
-        stages["draw"] = _stage("draw", [], ["seed", "draw"])
+        stages["draw"] = _stage("draw", [], ["seed", "draw"], outs=["noise.jsonl"])
     for name, source in recipe.sources.items():
         paths = [source.path, *([source.images] if source.images else [])]
         stages[f"ingest-{name}"] = _stage(f"ingest-{name}", [_file(recipe, p) for p in paths], [f"sources.{name}"], metrics=["summary.json"])
@@ -60,8 +61,8 @@ def compile_recipe(recipe: Recipe) -> Compiled:
     texts = {n: s for n, s in recipe.stages.items() if s.objective == "text"}
     for name, stage in texts.items():
         stages |= _training(name, stage, [_out(f"ingest-{s}") for s in stage.data.sources])
-    scorers = sorted({f.scorer for f in recipe.curation.filters if isinstance(f, Perplexity)})
-    stages["curate"] = _stage("curate", [*ingested, *map(_out, scorers)], ["seed", "curation", "sources"], metrics=["counts.json"])
+    asked = sorted({stage for f in recipe.curation.filters if (stage := stage_of(f))})
+    stages["curate"] = _stage("curate", [*ingested, *map(_out, asked)], ["seed", "curation", "sources"], metrics=["counts.json"])
     for name, stage in recipe.stages.items():
         if name not in texts:
             stages |= _training(name, stage, [_out("curate")])
@@ -96,7 +97,17 @@ def _training(name: str, stage: Stage, inputs: list[str]) -> dict[str, dict[str,
     return made
 
 
-def _stage(name: str, deps: list[str], params: list[str], metrics: list[str] | None = None, plots: list[Any] | None = None) -> dict[str, Any]:
+def _stage(
+    name: str,
+    deps: list[str],
+    params: list[str],
+    *,
+    outs: Sequence[str] = (),
+    metrics: list[str] | None = None,
+    plots: list[Any] | None = None,
+) -> dict[str, Any]:
+    """One entry of dvc.yaml; `outs`, `metrics` and `plots` are files beside the main output."""
+
     def beside(item: Any) -> Any:
         return f"out/{name}/{item}" if isinstance(item, str) else {f"out/{name}/{k}": v for k, v in item.items()}
 
@@ -104,7 +115,7 @@ def _stage(name: str, deps: list[str], params: list[str], metrics: list[str] | N
         "cmd": f"python -m components.steps {name}",
         "deps": sorted({*code_of(name), *deps}),
         "params": sorted(["engine", *params]),
-        "outs": [_out(name)],
+        "outs": [_out(name), *map(beside, outs)],
     }
     if metrics:  # cached like any output: `cache: false` is never pushed
         entry["metrics"] = [beside(m) for m in metrics]

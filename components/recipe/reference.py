@@ -35,7 +35,7 @@ Checked with the rest, before any work:
 - A stage with objective `text` trains the group `llm` alone.
 - `batch.max_tokens` is at most `model.context`.
 - A `schedule` gives exactly one of `steps` and `epochs`.
-- `data.sources` and a perplexity filter's `sources` name sources of the recipe; its `scorer` names a stage with objective `text`.
+- `data.sources` and a filter's `sources` name sources of the recipe; a filter's `scorer`, and a `judge` that is a name, name a stage with objective `text`.
 - At least one benchmark counts in the overall score.
 - A path below `out/` needs a `draw` section.
 - Names that belong to the pipeline are refused: stages `draw`, `ingest`, `curate`, `soup`, `evaluate`, `package`, `promote`; source `dropped`;
