@@ -66,15 +66,23 @@ def compile_recipe(recipe: Recipe) -> Compiled:
         if name not in texts:
             stages |= _training(name, stage, [_out("curate")])
     last = list(recipe.stages)[-1]
-    finals = [_out(f"{last}-{c}") for c in recipe.stages[last].candidates] or [_out(last)]
+    finals = [f"{last}-{c}" for c in recipe.stages[last].candidates] or [last]
+    models, records = [_out(f) for f in finals], [path for f in finals for path in _paths(stages[f]["plots"])]
     benchmarks = [_file(recipe, b.path) for b in recipe.evaluate.benchmarks.values()]
     stages["soup"] = _stage(
         "soup",
-        [*finals, _file(recipe, recipe.soup.selection)],
+        [*models, _file(recipe, recipe.soup.selection)],
         ["soup", "stages", "evaluate.ruleset", "evaluate.max_new_tokens", "evaluate.batch"],
         metrics=["selection.json"],
     )
-    stages["evaluate"] = _stage("evaluate", [_out("soup"), *finals, *benchmarks], ["evaluate", "stages"], metrics=["scores.json"], plots=["scores.png"])
+    stages["evaluate"] = _stage(
+        "evaluate",
+        [_out("soup"), "out/soup/selection.json", *models, *records, *benchmarks],
+        ["name", "evaluate", "stages"],
+        outs=["report.html"],
+        metrics=["scores.json"],
+        plots=["scores.png"],
+    )
     stages["package"] = _stage("package", [_out("soup"), "out/evaluate/scores.json"], ["name"])
     engine = {p: version(p).partition("+")[0] for p in ENGINE}
     return Compiled({**recipe.model_dump(mode="json"), "engine": engine}, stages)
@@ -96,7 +104,9 @@ def _training(name: str, stage: Stage, inputs: list[str]) -> dict[str, dict[str,
     return made
 
 
-def _stage(name: str, deps: list[str], params: list[str], metrics: list[str] | None = None, plots: list[Any] | None = None) -> dict[str, Any]:
+def _stage(
+    name: str, deps: list[str], params: list[str], *, outs: list[str] | None = None, metrics: list[str] | None = None, plots: list[Any] | None = None
+) -> dict[str, Any]:
     def beside(item: Any) -> Any:
         return f"out/{name}/{item}" if isinstance(item, str) else {f"out/{name}/{k}": v for k, v in item.items()}
 
@@ -104,13 +114,17 @@ def _stage(name: str, deps: list[str], params: list[str], metrics: list[str] | N
         "cmd": f"python -m components.steps {name}",
         "deps": sorted({*code_of(name), *deps}),
         "params": sorted(["engine", *params]),
-        "outs": [_out(name)],
+        "outs": [_out(name), *map(beside, outs or [])],
     }
     if metrics:  # cached like any output: `cache: false` is never pushed
         entry["metrics"] = [beside(m) for m in metrics]
     if plots:
         entry["plots"] = [beside(p) for p in plots]
     return entry
+
+
+def _paths(items: list[Any]) -> list[str]:
+    return [i if isinstance(i, str) else next(iter(i)) for i in items]
 
 
 def _out(name: str) -> str:
