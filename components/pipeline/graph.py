@@ -67,15 +67,23 @@ def compile_recipe(recipe: Recipe) -> Compiled:
         if name not in texts:
             stages |= _training(name, stage, [_out("curate")])
     last = list(recipe.stages)[-1]
-    finals = [_out(f"{last}-{c}") for c in recipe.stages[last].candidates] or [_out(last)]
+    finals = [f"{last}-{c}" for c in recipe.stages[last].candidates] or [last]
+    models, records = [_out(f) for f in finals], [path for f in finals for path in _paths(stages[f]["plots"])]
     benchmarks = [_file(recipe, b.path) for b in recipe.evaluate.benchmarks.values()]
     stages["soup"] = _stage(
         "soup",
-        [*finals, _file(recipe, recipe.soup.selection)],
+        [*models, _file(recipe, recipe.soup.selection)],
         ["soup", "stages", "evaluate.ruleset", "evaluate.max_new_tokens", "evaluate.batch"],
         metrics=["selection.json"],
     )
-    stages["evaluate"] = _stage("evaluate", [_out("soup"), *finals, *benchmarks], ["evaluate", "stages"], metrics=["scores.json"], plots=["scores.png"])
+    stages["evaluate"] = _stage(
+        "evaluate",
+        [_out("soup"), "out/soup/selection.json", *models, *records, *benchmarks],
+        ["name", "evaluate", "stages"],
+        outs=["report.html"],
+        metrics=["scores.json"],
+        plots=["scores.png"],
+    )
     stages["package"] = _stage("package", [_out("soup"), "out/evaluate/scores.json"], ["name"])
     engine = {p: version(p).partition("+")[0] for p in ENGINE}
     return Compiled({**recipe.model_dump(mode="json"), "engine": engine}, stages)
@@ -122,6 +130,10 @@ def _stage(
     if plots:
         entry["plots"] = [beside(p) for p in plots]
     return entry
+
+
+def _paths(items: list[Any]) -> list[str]:
+    return [i if isinstance(i, str) else next(iter(i)) for i in items]
 
 
 def _out(name: str) -> str:

@@ -104,6 +104,14 @@ def test_a_new_candidate_is_a_new_stage_that_soup_and_evaluate_read() -> None:
     assert "stages.instruct.lr" not in stages["instruct-d"]["params"]
 
 
+def test_the_report_is_an_output_that_reads_the_candidates_records_and_is_made_by_a_template(compiled: Compiled) -> None:
+    evaluate = compiled.stages["evaluate"]
+    assert "out/evaluate/report.html" in evaluate["outs"]
+    assert {"out/instruct-a/loss.csv", "out/instruct-b/loss.csv", "out/instruct-c/loss.csv", "out/soup/selection.json"} <= set(evaluate["deps"])
+    assert "components/evaluation/report.html.jinja" in evaluate["deps"]
+    assert "components/evaluation/report.html.jinja" not in compiled.stages["soup"]["deps"]
+
+
 def test_users_own_files_are_inputs_as_they_are() -> None:
     recipe = load(MICRO, ["sources.captions.path=data/mine.json", "sources.captions.images=data/pictures"])
     deps = compile_recipe(recipe).stages["ingest-captions"]["deps"]
