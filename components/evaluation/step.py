@@ -6,6 +6,7 @@ from components.errors import DataError
 from components.evaluation import curves, plots, records, report, scores
 from components.evaluation.benchmark import Question, read, shuffle_images
 from components.evaluation.candidates import candidates, last_stage
+from components.evaluation.held_out import held_out_questions
 from components.evaluation.judging import judge
 from components.evaluation.predict import predict
 from components.recipe.evaluation import Evaluate
@@ -49,7 +50,7 @@ def load(step: Step, config: Evaluate) -> dict[str, list[Question]]:
     """
     benchmarks = {}
     for name, benchmark in config.benchmarks.items():
-        questions = read(step.file(benchmark.path))
+        questions = read(step.file(benchmark.path)) if benchmark.path else held_out_questions(step, "report")
         if benchmark.overall and not questions:
             raise DataError(f"{benchmark.path}: no rows, but evaluate.benchmarks.{name} counts in the overall score: add rows or set overall: false")
         judge(questions, [""] * len(questions), config.ruleset)
