@@ -98,6 +98,21 @@ def rollback(recipe: str | None = None, /, *, as_json: Json = False) -> None:
 
 
 @app.command
+def ui(*, stop: Annotated[bool, Parameter(negative=())] = False) -> None:
+    """Start Prefect, a worker and MLflow for this checkout, on loopback, with the schedule; they stay until `--stop`.
+
+    Parameters
+    ----------
+    stop
+        End what was started; running steps save what they have.
+    """
+    from components.settings import Settings
+    from flows import ui as programs
+
+    (programs.stop if stop else programs.start)(Settings())
+
+
+@app.command
 def doctor(*, as_json: Json = False) -> int:
     """Check this machine: packages, disk, DVC project, servers, GPU."""
     from flows.doctor import doctor as examine

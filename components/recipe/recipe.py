@@ -5,7 +5,7 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from components.recipe.base import Name, Section
-from components.recipe.curation import Curation, Perplexity
+from components.recipe.curation import Curation, Grammar, Perplexity, TextAnswerable, stage_of
 from components.recipe.data import Source
 from components.recipe.draw import Draw
 from components.recipe.evaluation import Evaluate
@@ -59,10 +59,12 @@ class Recipe(Section):
         for i, (name, stage) in enumerate(self.stages.items()):
             self._check_stage(name, stage, names[:i], last=i == len(names) - 1)
         for f in self.curation.filters:
-            if isinstance(f, Perplexity):
-                if f.scorer not in self.stages or self.stages[f.scorer].objective != "text":
-                    raise ValueError(f"curation.filters: perplexity: scorer {f.scorer!r} is not a stage with objective text")
-                self._known_sources("curation.filters: perplexity", f.sources)
+            stage = stage_of(f)
+            if stage is not None and (stage not in self.stages or self.stages[stage].objective != "text"):
+                role = "scorer" if isinstance(f, Perplexity) else "judge"
+                raise ValueError(f"curation.filters: {f.kind}: {role} {stage!r} is not a stage with objective text")
+            if isinstance(f, Perplexity | TextAnswerable | Grammar):
+                self._known_sources(f"curation.filters: {f.kind}", f.sources)
         self._check_files()
         return self
 

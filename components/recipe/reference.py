@@ -38,7 +38,7 @@ Checked with the rest, before any work:
 - A stage with objective `text` trains the group `llm` alone.
 - `batch.max_tokens` is at most `model.context`.
 - A `schedule` gives exactly one of `steps` and `epochs`.
-- `data.sources` and a perplexity filter's `sources` name sources of the recipe; its `scorer` names a stage with objective `text`.
+- `data.sources` and a filter's `sources` name sources of the recipe; a filter's `scorer`, and a `judge` that is a name, name a stage with objective `text`.
 - Where `soup.selection` is null, `held_out.selection` is above 0; where a benchmark's `path` is null, `held_out.report` is.
   Both together leave at least 20 percent.
 - At least one benchmark counts in the overall score.
