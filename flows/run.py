@@ -3,7 +3,6 @@
 import signal
 from typing import Any
 
-from components import tracking
 from components.chain import Chain, open_chain
 from components.errors import StockpotError
 from components.pipeline.launch import STOP
@@ -18,7 +17,7 @@ def run(recipe: str | None, overrides: list[str], use: bool, as_json: bool, debu
     name = recipe or in_force()
     settings = Settings()
     with open_chain(load(find(name), overrides), settings) as chain:
-        tracking.check(chain.tracking_uri)
+        chain.check()
         if nothing_to_do(chain, use, as_json):
             return 0
         run_name = chain.run_name
