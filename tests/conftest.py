@@ -19,11 +19,14 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
+from tests import s3_server as ceph
+
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
 
-for name in [n for n in os.environ if n.startswith(("STOCKPOT_", "MLFLOW_", "PREFECT_"))]:
+for name in [n for n in os.environ if n.startswith(("STOCKPOT_", "MLFLOW_", "PREFECT_", "AWS_"))]:
     del os.environ[name]  # the tests must not meet the developer's own servers
+os.environ |= {"AWS_CONFIG_FILE": "/none", "AWS_SHARED_CREDENTIALS_FILE": "/none", "AWS_EC2_METADATA_DISABLED": "true"}
 os.environ["OMP_NUM_THREADS"] = "1"
 
 
@@ -166,6 +169,15 @@ def start_prefect(home: Path) -> dict[str, str]:
             assert server.poll() is None, (home / "server.log").read_text()
             time.sleep(0.25)
     raise AssertionError((home / "server.log").read_text())
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ceph.S3Server]:
+    """A real S3 server on loopback."""
+    if absent := ceph.absent():
+        pytest.skip(f"no S3 server: {', '.join(absent)} not installed: {ceph.INSTALL}")
+    with ceph.serve(tmp_path_factory.mktemp("s3") / "ceph") as server:
+        yield server
 
 
 @pytest.fixture(scope="session")
