@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from components import tracking
+from components.errors import RecipeError
 from components.pipeline.compiled_yaml import to_yaml
 from components.pipeline.execute import Done, Pipeline
 from components.pipeline.graph import Compiled, compile_recipe
@@ -28,8 +29,10 @@ EXPERIMENT = "stockpot"
 class Chain:
     """A recipe, planned on this machine. Use `open_chain`."""
 
-    def __init__(self, recipe: Recipe, compiled: Compiled, pipeline: Pipeline, settings: Settings, tracking_uri: str) -> None:
+    def __init__(self, recipe: Recipe, compiled: Compiled, pipeline: Pipeline, settings: Settings, tracking_uri: str, *, revision: str | None) -> None:
         self.recipe, self.compiled, self.pipeline, self.settings, self.tracking_uri = recipe, compiled, pipeline, settings, tracking_uri
+        self.revision = revision
+        """git revision of the sources; None: the files as they are."""
         self.run_id: str | None = None
         """MLflow parent run; None while nothing has been started."""
         self.shown = False
@@ -41,6 +44,16 @@ class Chain:
     def steps(self) -> dict[str, tuple[str, ...]]:
         """Step -> the steps whose outputs it reads, in topological order."""
         return {name: unit.after for name, unit in self.pipeline.plan.units.items()}
+
+    def steps_to(self, last: str) -> list[str]:
+        """Step `last` and all that it needs, in topological order; `promote` comes after all steps."""
+        if last == "promote":
+            return list(self.steps)
+        needed = {last}
+        for name in reversed(self.steps):
+            if name in needed:
+                needed |= set(self.steps[name])
+        return [name for name in self.steps if name in needed]
 
     @property
     def run_name(self) -> str:
@@ -59,7 +72,7 @@ class Chain:
 
     def start(self) -> None:
         """Opens the MLflow parent run. Raises SetupError when MLflow does not answer: nothing has been done yet."""
-        tags = {"stockpot.recipe": self.recipe.name}
+        tags = {"stockpot.recipe": self.recipe.name} | ({"stockpot.data_revision": self.revision} if self.revision else {})
         self.run_id = tracking.open_parent(self.tracking_uri, EXPERIMENT, self.run_name, tags, self.recipe.model_dump(mode="json"))
 
     def step(self, name: str, upstream: dict[str, Record], on_report: Callable[[Report], None]) -> Done:
@@ -127,11 +140,14 @@ class Chain:
     # -- the end ---------------------------------------------------------------------------------------------------------
 
     def finish(self, records: dict[str, Record], status: tracking.Status, use: bool) -> None:
-        """Ends the MLflow parent run with the lock file, and shows the run in the checkout when the recipe is in force there (or `use`)."""
-        root = self.pipeline.content.root
+        """Ends the MLflow parent run with the lock file, and shows the run in the checkout when the recipe is in force there (or `use`).
+
+        A run of some steps only, and one over an earlier revision of the sources, is not shown.
+        """
+        root, whole = self.pipeline.content.root, len(records) == len(self.steps)
         if use:
             self.compiled.write(root)
-        if status == "FINISHED" and self.compiled.is_in(root):
+        if status == "FINISHED" and whole and self.revision is None and self.compiled.is_in(root):
             self.pipeline.content.show(records)
             self.shown = True
         if not self.run_id:
@@ -146,7 +162,7 @@ class Chain:
                 metrics = {"overall": scores["overall"], **{f"{n}/overall": c["overall"] for n, c in scores["candidates"].items()}}
                 files = [self._file(records["evaluate"], p, Path(folder)) for p in (SCORES, PLOT)]
             self.warnings += tracking.finish_parent(self.tracking_uri, self.run_id, status, texts=texts, files=files, metrics=metrics)
-        if status == "FINISHED":
+        if status == "FINISHED" and whole:
             self.verdict(records)  # leaves a note of what MLflow shows, so that a run with nothing to do need not start MLflow
 
     def data(self, records: Mapping[str, Record]) -> dict[str, Any] | None:
@@ -184,13 +200,19 @@ def _small_outs(entry: dict[str, Any]) -> list[str]:
 
 
 @contextlib.contextmanager
-def open_chain(recipe: Recipe, settings: Settings, root: Path = Path(), profile: Profile | None = None) -> Iterator[Chain]:
-    """Plans `recipe` over the project at `root`. Raises StockpotError for what a user can mend."""
+def open_chain(recipe: Recipe, settings: Settings, root: Path = Path(), profile: Profile | None = None, revision: str | None = None) -> Iterator[Chain]:
+    """Plans `recipe` over the project at `root`. Raises StockpotError for what a user can mend.
+
+    `revision`: a git revision; the sources are taken from there, all else (benchmarks, recipe, code) as it is.
+    """
+    if revision and recipe.draw is not None:
+        raise RecipeError(f"data revision {revision}: recipe {recipe.name} draws its own data, which has no revisions: leave the data revision empty")
+    sources = sorted({p for s in recipe.sources.values() for p in (s.path, s.images) if p})
     compiled = compile_recipe(recipe)
     home = root.absolute() / settings.home
     uri = settings.tracking_uri or tracking.default_uri(home)
     store = settings.store if "://" in settings.store else str(root.absolute() / settings.store)
     settings = settings.model_copy(update={"store": store})
     home.mkdir(parents=True, exist_ok=True)
-    with open_pipeline(compiled, root, home, store, profile or load_profile(settings.profile)) as pipeline:
-        yield Chain(recipe, compiled, pipeline, settings, uri)
+    with open_pipeline(compiled, root, home, store, profile or load_profile(settings.profile), revision=revision, revised=sources) as pipeline:
+        yield Chain(recipe, compiled, pipeline, settings, uri, revision=revision)

@@ -32,7 +32,7 @@ class Summary:
         return "\n".join(str(explain(e) or f"{name}: {type(e).__name__}: {e}") for name, e in self.errors.items())
 
 
-def of(chain: Chain, futures: dict[str, PrefectFuture[Any]], verdict: PrefectFuture[Any]) -> Summary:
+def of(chain: Chain, futures: dict[str, PrefectFuture[Any]], verdict: PrefectFuture[Any] | None) -> Summary:
     """Reads the ends of all tasks. A step that never started, because one before it failed, is failed too; its cause is named there."""
     results: dict[str, Done] = {}
     steps: list[dict[str, Any]] = []
@@ -46,7 +46,7 @@ def of(chain: Chain, futures: dict[str, PrefectFuture[Any]], verdict: PrefectFut
         if isinstance(result, BaseException) and all(a in results for a in chain.steps[name]):
             errors[name] = result
         steps.append({"name": name, "state": "failed", "seconds": 0.0})
-    outcome = _result(verdict) if len(results) == len(futures) else None
+    outcome = _result(verdict) if verdict and len(results) == len(futures) else None
     if isinstance(outcome, BaseException):
         errors["promote"], outcome = outcome, None
     elif outcome is not None:
@@ -80,5 +80,5 @@ def publish(chain: Chain, report: Summary) -> None:
         lines += ["", f"**{registry['name']}** version {registry['version']} ({registry['alias']}): {registry['reason']}"]
     if report.errors:
         lines += ["", "## What failed", "", report.sentence]
-    lines += ["", f"MLflow: `{chain.tracking_uri}`, run `{chain.run_id}`"]
+    lines += ["", f"MLflow: `{chain.tracking_uri}`" + (f", run `{chain.run_id}`" if chain.run_id else "")]
     create_markdown_artifact("\n".join(lines), key="summary", description="Scores and gate verdict")

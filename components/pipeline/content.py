@@ -9,7 +9,7 @@ import functools
 import io
 import json
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -157,6 +157,39 @@ class Content:
 
         file = self.root / f"{path}.dvc"
         return load_yaml(str(file))["outs"][0].get("md5") if file.is_file() else None
+
+    @_locked
+    def at_revision(self, revision: str, paths: Sequence[str], scratch: Path) -> dict[str, str]:
+        """md5 of files and folders as they were in a git revision, tracked by git or by DVC; the objects are in the local cache then.
+
+        What is no DVC output of its own is copied to `scratch` first. Raises SetupError where there is no git, DataError for an
+        unknown revision, a path that it does not have, and data that is in no cache.
+        """
+        from dvc.exceptions import DvcException
+        from dvc.fs import DVCFileSystem
+        from dvc.scm import RevError, SCMError
+
+        try:
+            then = DVCFileSystem(url=str(self.root), rev=revision)
+            then.info("/")
+        except RevError as error:
+            raise DataError(f"data revision {revision}: git knows no such revision: give a branch, tag or commit of this repository") from error
+        except SCMError as error:
+            raise SetupError(f"data revision {revision}: {self.root} is no git repository, so that only the files as they are now can be used") from error
+        found: dict[str, str] = {}
+        for i, path in enumerate(paths):
+            try:
+                md5 = then.info(path).get("dvc_info", {}).get("md5")
+                if md5 is None:
+                    then.get(path, str(scratch / f"revised-{i}"), recursive=True)
+                    md5 = self.add(scratch / f"revised-{i}")
+                self.pull([md5])
+            except FileNotFoundError as error:
+                raise DataError(f"{path}: not in revision {revision}: neither git nor DVC tracks it there (`dvc add {path}`, then commit)") from error
+            except DvcException as error:
+                raise DataError(f"{path}: revision {revision} names data that is in no cache and no remote: {error}") from error
+            found[path] = md5
+        return found
 
     @_locked
     def pull(self, oids: list[str]) -> None:

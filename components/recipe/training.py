@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from components.recipe.augment import Augment
 from components.recipe.base import Name, Section
 
 Group = Literal["vision", "connector", "llm"]
@@ -26,6 +27,7 @@ class StageData(Section):
     )
     percent: int = Field(default=100, ge=1, le=100, description="share of the rows that is used, drawn by `subset_seed`, percent")
     subset_seed: int = Field(default=0, ge=0, description="which share is drawn")
+    augment: Augment | None = Field(default=None, description="varied copies of the pictures; null: each as it is")
 
 
 class Batch(Section):

@@ -24,9 +24,10 @@ NAME, STEPS = "instruct-b", 80
 
 @pytest.fixture
 def workspace(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Ready for a candidate of 80 steps, which is ten epochs of its rows and two seconds of work."""
+    """Ready for a candidate of 80 steps, which is ten epochs of its rows, varied, and two seconds of work; some rows are held out."""
     shutil.copytree(project, tmp_path / "project")
-    write_project(tmp_path / "project", overrides=[f"stages.instruct.candidates.b={{schedule: {{steps: {STEPS}}}}}"])
+    varied = "data: {augment: {copies: 2}}"
+    write_project(tmp_path / "project", overrides=[f"stages.instruct.candidates.b={{schedule: {{steps: {STEPS}}}, {varied}}}", "held_out={selection: 10}"])
     monkeypatch.chdir(tmp_path / "project")
     return tmp_path / "project"
 
