@@ -118,8 +118,10 @@ def same_environment() -> Iterator[None]:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Ends the shared server when every worker is done with it."""
+    """Ends the shared servers when every worker is done with them."""
     if not hasattr(session.config, "workerinput"):
+        for file in common(session.config).glob("s3/ceph.pid"):
+            os.killpg(int(file.read_text()), signal.SIGKILL)  # nothing of it is wanted: no time for a clean end
         for file in common(session.config).glob("*/server.pid"):
             pid = int(file.read_text())
             with contextlib.suppress(ProcessLookupError):
@@ -172,12 +174,12 @@ def start_prefect(home: Path) -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ceph.S3Server]:
+def s3_server(request: pytest.FixtureRequest) -> ceph.S3Server:
     """A real S3 server on loopback."""
     if absent := ceph.absent():
         pytest.skip(f"no S3 server: {', '.join(absent)} not installed: {ceph.INSTALL}")
-    with ceph.serve(tmp_path_factory.mktemp("s3") / "ceph") as server:
-        yield server
+    folder = common(request.config) / "s3"
+    return ceph.S3Server(**once(folder, lambda: {"endpoint": ceph.start(folder)}))
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,5 @@
 """A real S3 server for tests: Ceph's gateway (RGW) with one monitor and one OSD, as our own processes on loopback, in a throw-away folder."""
 
-import contextlib
 import os
 import shutil
 import socket
@@ -8,13 +7,13 @@ import subprocess
 import time
 import urllib.request
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-PROGRAMS = ("ceph", "ceph-mon", "ceph-osd", "monmaptool", "radosgw", "radosgw-admin", "setpriv")
+PROGRAMS = ("ceph", "ceph-mon", "ceph-osd", "monmaptool", "radosgw", "radosgw-admin")
 INSTALL = "apt-get install --no-install-recommends ceph-common ceph-mon ceph-osd radosgw"
 
 CONF = """
@@ -84,26 +83,23 @@ def absent() -> list[str]:
     return [p for p in PROGRAMS if shutil.which(p) is None]
 
 
-@contextlib.contextmanager
-def serve(folder: Path) -> Iterator[S3Server]:
-    """A server that keeps its data in `folder` and ends with the context, or with this process (`setpriv --pdeathsig`)."""
+def start(folder: Path) -> str:
+    """Starts a server that keeps its data in `folder`; its address. All its processes are one group, which `ceph.pid` names."""
     for name in ("mon", "osd", "rgw"):
         (folder / name).mkdir(parents=True)
     mon_port, port = _two_free_ports()
     classes = next(Path("/usr/lib").glob("**/rados-classes"))
-    fsid = str(uuid.uuid4())
+    fsid, osd, endpoint = str(uuid.uuid4()), str(uuid.uuid4()), f"http://127.0.0.1:{port}"
     (folder / "ceph.conf").write_text(CONF.format(folder=folder, fsid=fsid, mon_port=mon_port, port=port, classes=classes))
-    started: list[subprocess.Popen[bytes]] = []
-    server = S3Server(f"http://127.0.0.1:{port}")
+    env = {**os.environ, "CEPH_CONF": str(folder / "ceph.conf")}
+    group = 0  # the first one leads
     with (folder / "output").open("wb") as output:
 
         def run(*command: str) -> bool:
-            env = {**os.environ, "CEPH_CONF": str(folder / "ceph.conf")}
             return subprocess.run(command, cwd=folder, env=env, stdout=output, stderr=output, timeout=60, check=False).returncode == 0
 
-        def start(*command: str) -> None:
-            env = {**os.environ, "CEPH_CONF": str(folder / "ceph.conf")}
-            started.append(subprocess.Popen(["setpriv", "--pdeathsig", "KILL", *command, "-f"], cwd=folder, env=env, stdout=output, stderr=output))
+        def leave_running(*command: str) -> int:
+            return subprocess.Popen([*command, "-f"], cwd=folder, env=env, stdout=output, stderr=output, process_group=group).pid
 
         def until(ready: Callable[[], bool]) -> None:
             for _ in range(1200):
@@ -112,24 +108,19 @@ def serve(folder: Path) -> Iterator[S3Server]:
                 time.sleep(0.05)
             raise AssertionError((folder / "output").read_text())
 
-        try:
-            run("monmaptool", "--create", "--addv", "a", f"[v2:127.0.0.1:{mon_port}]", "--fsid", fsid, "monmap")
-            run("ceph-mon", "--mkfs", "-i", "a", "--monmap", "monmap")
-            start("ceph-mon", "-i", "a")
-            osd = str(uuid.uuid4())
-            until(lambda: run("ceph", "--connect-timeout", "5", "osd", "new", osd))
-            run("ceph-osd", "-i", "0", "--mkfs", "--osd-uuid", osd)
-            start("ceph-osd", "-i", "0")
-            start("radosgw", "-n", "client.rgw")  # waits for the OSD, then makes its pools
-            until(lambda: _answers(server.endpoint))
-            for name, key in {"user": server.user, "guest": server.guest}.items():
-                keys = ("--access-key", key[0], "--secret-key", key[1])
-                until(partial(run, "radosgw-admin", "user", "create", "--uid", name, "--display-name", name, *keys))
-            yield server
-        finally:
-            for process in reversed(started):
-                process.kill()  # nothing of it is wanted: no time for a clean end
-                process.wait()
+        run("monmaptool", "--create", "--addv", "a", f"[v2:127.0.0.1:{mon_port}]", "--fsid", fsid, "monmap")
+        run("ceph-mon", "--mkfs", "-i", "a", "--monmap", "monmap")
+        group = leave_running("ceph-mon", "-i", "a")
+        (folder / "ceph.pid").write_text(str(group))
+        until(lambda: run("ceph", "--connect-timeout", "5", "osd", "new", osd))
+        run("ceph-osd", "-i", "0", "--mkfs", "--osd-uuid", osd)
+        leave_running("ceph-osd", "-i", "0")
+        leave_running("radosgw", "-n", "client.rgw")  # waits for the OSD, then makes its pools
+        until(lambda: _answers(endpoint))
+        for name, key in {"user": S3Server.user, "guest": S3Server.guest}.items():
+            keys = ("--access-key", key[0], "--secret-key", key[1])
+            until(partial(run, "radosgw-admin", "user", "create", "--uid", name, "--display-name", name, *keys))
+    return endpoint
 
 
 def _two_free_ports() -> tuple[int, int]:
