@@ -69,6 +69,11 @@ class Chain:
         """Records of the steps that are finished already."""
         return self.pipeline.plan.done(self.pipeline.content)
 
+    def check(self) -> None:
+        """Raises SetupError or TransientError, before any work, when MLflow or the store can not be used."""
+        tracking.check(self.tracking_uri)
+        open_storage(self.settings.store).list(f"promotions/{self.recipe.name}/")
+
     def start(self) -> None:
         """Opens the MLflow parent run. Raises SetupError when MLflow does not answer: nothing has been done yet."""
         tags = {"stockpot.recipe": self.recipe.name} | ({"stockpot.data_revision": self.revision} if self.revision else {})

@@ -9,11 +9,16 @@ from typing import Annotated, Any
 from cyclopts import App, Parameter
 
 app = App(name="stockpot", help="Raw image-text data in; a better, gated, traceable vision-language model out.", version="0.1.0")
-recipes = App(name="recipe", help="Look at recipes.")
+recipes = App(name="recipe", help="Look at recipes, make one.")
 app.command(recipes)
 
 Set = Annotated[list[str] | None, Parameter(name="--set", negative=(), help="override a recipe key: --set stages.instruct.lr=1e-5 (repeatable)")]
 Json = Annotated[bool, Parameter(name="--json", negative=(), help="machine-readable output")]
+
+Questions = Annotated[
+    Path | None, Parameter(name="--eval", help="questions to report on: VLMEvalKit-style TSV; default: some of the training pictures, held out")
+]
+Force = Annotated[bool, Parameter(name="--force", negative=(), help="write over a recipe of this name")]
 
 
 def _print(text: str) -> None:
@@ -150,6 +155,35 @@ def recipe_check(recipe: str, /, *, set_: Set = None, as_json: Json = False) -> 
     compiled = compile_recipe(_load(recipe, set_))
     line = {"recipe": recipe, "stages": list(compiled.stages)}
     _print(json.dumps(line) if as_json else f"{recipe}: fine; {len(compiled.stages)} stages: {', '.join(compiled.stages)}")
+
+
+@recipes.command(name="new")
+def recipe_new(
+    name: str,
+    /,
+    *,
+    train: Path,
+    captions: Path | None = None,
+    images: Path | None = None,
+    questions: Questions = None,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Write a recipe for files of your own: look at them, size everything, say what was assumed.
+
+    Parameters
+    ----------
+    train
+        Questions and answers about pictures: LLaVA JSON or JSONL.
+    captions
+        Descriptions of pictures, in the same form; default: none, and one stage less.
+    images
+        Folder of the pictures; default: where the training rows lie.
+    """
+    from components.survey.new import new_recipe
+
+    sentences = new_recipe(name, train=train, captions=captions, images=images, questions=questions, force=force)
+    _print(json.dumps({"recipe": name, "path": f"recipes/{name}.yaml", "found": sentences}) if as_json else "\n".join(sentences))
 
 
 def main() -> None:

@@ -67,7 +67,7 @@ def test_every_link_leads_somewhere(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_every_path_of_the_repository_that_a_page_names_exists(page: Path) -> None:
-    made_by_the_reader = {"components/curation/answer_length.py", "infra/profiles/gpu.yaml"}
+    made_by_the_reader = {"components/curation/answer_length.py", "infra/profiles/gpu.yaml", "recipes/mine.yaml", "recipes/NAME.yaml"}
     for path in re.findall(
         r"(?<![\w/.])(?:flows|tasks|components|recipes|infra|tests|benchmarks|docs|\.ci|\.dvc)/[\w./-]*", code(read(page).split("\n## Tree\n")[0])
     ):
