@@ -71,7 +71,7 @@ def test_the_report_is_whole_on_a_desk_and_a_phone_by_day_and_night(page: Page, 
         assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert brightness(page, "light") > 200 > 60 > brightness(page, "dark")
     assert said == []
-    assert asked == {"file", "data"}
+    assert asked == {"file"}
 
 
 def brightness(page: Page, scheme: Literal["light", "dark"]) -> float:
@@ -135,12 +135,14 @@ def test_mlflow_shows_report_verdict_metrics_tables_machine_and_curves(page: Pag
     line = finished[1].line
     registry = line["registry"]
     page.goto(f"{mlflow}/#/models/{registry['name']}/versions/{registry['version']}")
-    page.get_by_role("link", name="Report of its evaluation").click()
-    shown = page.frame_locator("iframe")
+    with page.expect_popup() as opened:
+        page.get_by_role("link", name="Report of its evaluation").click()
+    shown = opened.value.frame_locator("iframe")
     expect(shown.get_by_role("heading", name="accuracy of the soup")).to_be_visible()
     assert all(is_drawn(picture) for picture in shown.locator("img").all()[:3])
-    run = page.url.split("/artifacts/")[0]
+    run = opened.value.url.split("/artifacts/")[0]
     assert run.endswith(line["run_id"])
+    opened.value.close()
 
     page.goto("about:blank")
     page.goto(run)
