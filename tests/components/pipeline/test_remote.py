@@ -142,6 +142,19 @@ def test_profile_and_endpoint_may_be_those_of_the_dvc_remote(tmp_path: Path, buc
     assert len(keys(s3_server, bucket, "runs/")) == 1
 
 
+def test_a_server_with_a_certificate_of_its_own_is_reached_over_https(
+    tmp_path: Path, bucket: str, s3_server: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(monkeypatch, s3_server.env(endpoint=s3_server.tls_endpoint) | {"AWS_REQUEST_CHECKSUM_CALCULATION": "when_required"})
+    content = Content(make_project(tmp_path / "one", f"s3://{bucket}"))
+    source = content.add(content.root / "data/web")
+    with pytest.raises(SetupError, match=r"DVC remote store .*CERTIFICATE_VERIFY_FAILED.*: let AWS_CA_BUNDLE name a file"):
+        content.push([source])
+    monkeypatch.setenv("AWS_CA_BUNDLE", s3_server.certificate)
+    Content(content.root).push([source])
+    assert keys(s3_server, bucket, "files/") == [f"files/md5/{source[:2]}/{source[2:]}"]
+
+
 def test_the_region_comes_from_either_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_REGION", "eu-south-2")
     content = Content(make_project(tmp_path / "one", "s3://bucket"))
