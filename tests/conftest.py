@@ -159,9 +159,10 @@ def start_prefect(home: Path) -> dict[str, str]:
     """Starts a server in a process group of its own; its pid is in `server.pid`."""
     port = free_port()
     env = {"PREFECT_API_URL": f"http://127.0.0.1:{port}/api", "PREFECT_HOME": str(home), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
+    pages = {"PREFECT_SERVER_UI_API_URL": env["PREFECT_API_URL"]}
     with (home / "server.log").open("w") as log:
-        command = [str(BIN / "prefect"), "server", "start", "--host", "127.0.0.1", "--port", str(port), "--no-ui"]
-        server = subprocess.Popen(command, env={**os.environ, **env}, stdout=log, stderr=log, start_new_session=True)
+        command = [str(BIN / "prefect"), "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+        server = subprocess.Popen(command, env={**os.environ, **env, **pages}, stdout=log, stderr=log, start_new_session=True)
     (home / "server.pid").write_text(str(server.pid))
     for _ in range(480):
         try:

@@ -92,9 +92,12 @@ def outlook(curves: Mapping[str, Curve]) -> str:
 
 
 def _late_change(line: Line) -> float | None:
-    """Value at the end less that at LATE of the steps (the point at it or the last one before it); None when there is no such point."""
-    before = [value for step, value in line[:-1] if step <= LATE * line[-1][0]]
-    return line[-1][1] - before[-1] if before else None
+    """Value at the end less that at LATE of the steps, at the point nearest to it; None for a line of fewer than two points."""
+    if len(line) < 2:
+        return None
+    end, last = line[-1]
+    _, before = min(line[:-1], key=lambda point: abs(point[0] - LATE * end))
+    return last - before
 
 
 def _column(path: Path, name: str) -> Line:
