@@ -38,6 +38,7 @@ def trial(project: Project, recipe: str, seed: int) -> dict[str, Any]:
         "recipe": line["recipe"],
         "seed": seed,
         "soup": soup["overall"],
+        "languages": soup["languages"],
         "kinds": soup["kinds"],
         "benchmarks": soup["benchmarks"],
         "candidates": candidates,

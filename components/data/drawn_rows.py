@@ -122,7 +122,7 @@ def question_rows(drawn: Sequence[Drawn], noise: Noise, rng: random.Random) -> l
 
 def text_rows(scenes: Sequence[Scene], rng: random.Random) -> list[Row]:
     """What a language model must know before it meets pictures and judges texts; by turns about scenes in words, and about texts."""
-    return [(_scenes_in_words if i % 4 < 2 else _judged)(rng.choices(scenes, k=4), LANGUAGES[i % 2], rng) for i in range(len(scenes))]
+    return [(_scenes_in_words if i % 8 < 6 else _judged)(rng.choices(scenes, k=4), LANGUAGES[i % 2], rng) for i in range(len(scenes))]
 
 
 def _questions(scene: Scene, language: str, rng: random.Random) -> list[Turn]:
@@ -134,10 +134,11 @@ def _scenes_in_words(scenes: Sequence[Scene], language: str, rng: random.Random)
     """Each scene is told, then asked about once or more."""
     turns: list[Turn] = []
     for scene in scenes[:2]:
-        asked = [*_questions(scene, language, rng), description(scene, language, rng)]
-        rng.shuffle(asked)
+        asked = _questions(scene, language, rng)
+        if rng.random() < 0.25:
+            asked.append(description(scene, language, rng))
         (first, reply), *others = asked
-        turns += [(f"{caption(scene, language, rng)}\n{first}", reply), *others[: rng.randrange(3)]]
+        turns += [(f"{caption(scene, language, rng)}\n{first}", reply), *others]
     return Row(turns, language)
 
 
