@@ -15,7 +15,7 @@ from components.errors import StockpotError
 from components.pipeline.graph import ENGINE
 from components.profile import load_profile
 from components.settings import Settings
-from flows.prefect_server import LOCAL_SERVER, answers
+from flows.prefect_server import answers, server_address
 
 LEAST_FREE_GIB = 2.0
 
@@ -30,7 +30,7 @@ def doctor(as_json: bool) -> int:
         "disk": lambda: _disk(settings.home),
         "profile": lambda: f"{settings.profile}: {load_profile(settings.profile).model_dump_json()}",
         "mlflow": lambda: _mlflow(settings),
-        "prefect": _prefect,
+        "prefect": lambda: _prefect(settings),
         "accelerator": _accelerator,
     }
     results = [_examine(name, check) for name, check in checks.items()]
@@ -82,8 +82,9 @@ def _mlflow(settings: Settings) -> str:
     return uri
 
 
-def _prefect() -> str:
-    return f"server at {LOCAL_SERVER}" if answers(LOCAL_SERVER) else "no server running: `stockpot run` starts a temporary one"
+def _prefect(settings: Settings) -> str:
+    url = server_address(settings)
+    return f"server at {url}" if answers(url) else "no server running: `stockpot run` starts a temporary one, `make ui` one that stays"
 
 
 def _accelerator() -> str:

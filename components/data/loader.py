@@ -13,6 +13,9 @@ from components.data.encode import IGNORE, Pictures, Sample
 from components.data.packing import best_fit, share
 from components.data.sampler import Order
 
+Entry = tuple[int, int]
+"""Number of a sample, and which copy of its pictures: one after the other, epoch by epoch."""
+
 
 @dataclass(frozen=True)
 class MicroBatch:
@@ -76,22 +79,26 @@ class Loader:
     def step(self, number: int) -> StepBatch:
         """The batch of optimizer step `number` (from 0) for this rank."""
         start = number * self.samples_per_step
-        rows = [self.order[i] for i in range(start, start + self.samples_per_step)]
-        lengths = [len(self.samples[r]) for r in rows]
+        rows = [(self.order[i], i // len(self.samples) % self.pictures.copies) for i in range(start, start + self.samples_per_step)]
+        lengths = [len(self.samples[r]) for r, _ in rows]
         plans = [self._plan([rows[i] for i in part]) for part in share(lengths, self.num_ranks)]
         mine = [self._stack(stack) for stack in plans[self.rank]]
         mine += [self._blank() for _ in range(max(map(len, plans)) - len(mine))]
-        return StepBatch(mine, sum(self.samples[r].num_answer_tokens for r in rows), sum(lengths))
+        return StepBatch(mine, sum(self.samples[r].num_answer_tokens for r, _ in rows), sum(lengths))
 
-    def _plan(self, rows: list[int]) -> list[list[list[int]]]:
-        """Micro-batches -> packed rows -> sample numbers, for the samples of one rank."""
+    def all(self) -> list[MicroBatch]:
+        """Every sample once, its pictures as they are, in as few micro-batches as one rank needs for them."""
+        return [self._stack(stack) for stack in self._plan([(r, 0) for r in range(len(self.samples))])]
+
+    def _plan(self, rows: list[Entry]) -> list[list[list[Entry]]]:
+        """Micro-batches -> packed rows -> samples, for the samples of one rank."""
         if not rows:
             return []
-        lengths = [len(self.samples[r]) for r in rows]
+        lengths = [len(self.samples[r]) for r, _ in rows]
         target = self.max_tokens if self.long_rows else row_target(lengths)
         packed = [[rows[i] for i in row] for row in best_fit(lengths, target)]
         packed.sort(key=lambda row: -self._tokens(row))  # stable: equal input, equal micro-batches
-        stacks: list[list[list[int]]] = []
+        stacks: list[list[list[Entry]]] = []
         for row in packed:
             if stacks and (len(stacks[-1]) + 1) * self._tokens(stacks[-1][0]) <= self.max_tokens:
                 stacks[-1].append(row)
@@ -99,10 +106,10 @@ class Loader:
                 stacks.append([row])
         return stacks
 
-    def _tokens(self, row: list[int]) -> int:
-        return sum(len(self.samples[s]) for s in row)
+    def _tokens(self, row: list[Entry]) -> int:
+        return sum(len(self.samples[s]) for s, _ in row)
 
-    def _stack(self, stack: list[list[int]]) -> MicroBatch:
+    def _stack(self, stack: list[list[Entry]]) -> MicroBatch:
         width = self._tokens(stack[0])
         ids = np.full((len(stack), width), self.pad_id, dtype=np.int64)
         labels = np.full((len(stack), width), IGNORE, dtype=np.int64)
@@ -110,11 +117,11 @@ class Loader:
         images: list[tuple[np.ndarray, np.ndarray]] = []
         for r, row in enumerate(stack):
             start = 0
-            for s in row:
+            for s, copy in row:
                 sample = self.samples[s]
                 end = start + len(sample)
                 ids[r, start:end], labels[r, start:end], positions[r, start:end] = sample.input_ids, sample.labels, np.arange(len(sample))
-                images += self.pictures.patches(self.samples, s)
+                images += self.pictures.patches(self.samples, s, copy)
                 start = end
             # A lone sample's padding goes on counting: a causal mask keeps it out, so no block mask has to be built.
             positions[r, start:] = np.arange(start, width) if len(row) == 1 else np.arange(width - start)

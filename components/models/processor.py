@@ -68,6 +68,11 @@ class Processor:
         w, h = smart_size(width, height, self.factor, self.min_pixels, self.max_pixels)
         return w * h // self.factor**2
 
+    def resize(self, image: Image.Image) -> Image.Image:
+        """The picture as large as the tower sees it; `image` gives the same patch rows for it. Raises ModelError as num_image_tokens."""
+        size = smart_size(*image.size, self.factor, self.min_pixels, self.max_pixels)
+        return image if image.size == size else image.resize(size, Image.Resampling.BICUBIC)
+
     def image(self, image: Image.Image) -> tuple[np.ndarray, tuple[int, int, int]]:
         """Patch rows (P, 3 * temporal_patch * patch^2) float32 and grid (1, rows, columns) in patches. Raises ModelError as num_image_tokens."""
         size = smart_size(*image.size, self.factor, self.min_pixels, self.max_pixels)

@@ -23,6 +23,8 @@ class History:
     """learning rate of every step (the stage's; a group's own rate is proportional)"""
     tokens: int = 0
     """tokens seen, without padding"""
+    curve: list[tuple[int, float, float]] = field(default_factory=list)
+    """optimizer step, loss (nats per learned token) and accuracy on the held-out rows"""
 
 
 class Meter:

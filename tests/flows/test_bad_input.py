@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from tests.conftest import BIN, Ended, Project, make_project
+from tests.s3_server import S3Server
 
 
 @pytest.fixture
@@ -54,6 +55,30 @@ def test_a_source_file_that_is_not_there(checkout: Project) -> None:
 def test_an_mlflow_server_that_does_not_answer_is_found_before_any_work(checkout: Project) -> None:
     ended = checkout.stockpot("run", "micro", MLFLOW_TRACKING_URI="http://127.0.0.1:9")
     assert_one_sentence(ended, 2, "http://127.0.0.1:9", "MLflow")
+    assert not list((checkout.root / ".stockpot").rglob("unit.json"))
+
+
+@pytest.mark.parametrize(
+    ("fault", "code", "words"),
+    [
+        ("key", 2, ("the access key is unknown there", "check the credentials")),
+        ("bucket", 2, ("there is no such bucket", "create it")),
+        ("dead", 75, ("no answer from http://127.0.0.1:9", "try again later")),
+    ],
+)
+@pytest.mark.parametrize("place", ["remote", "store"])
+def test_an_s3_that_can_not_be_used_is_found_before_any_work(
+    checkout: Project, s3_server: S3Server, place: str, fault: str, code: int, words: tuple[str, ...]
+) -> None:
+    env = {"key": s3_server.env(("AKIANOBODY", "x")), "dead": s3_server.env(endpoint="http://127.0.0.1:9")}.get(fault, s3_server.env())
+    url = f"s3://{'never-made' if fault == 'bucket' else s3_server.new_bucket()}/p"
+    if place == "remote":
+        checkout.dvc("remote", "add", "-d", "team", url)
+    else:
+        env["STOCKPOT_STORE"] = url
+    ended = checkout.stockpot("run", "micro", **env)
+    assert_one_sentence(ended, code, "DVC remote team" if place == "remote" else "STOCKPOT_STORE", url, *words)
+    assert ended.err.count("\n") == 1
     assert not list((checkout.root / ".stockpot").rglob("unit.json"))
 
 
