@@ -1,6 +1,7 @@
 """One run of a recipe, from plan to promotion, without a scheduler: what flows and the command line have in common."""
 
 import contextlib
+import csv
 import hashlib
 import json
 import tempfile
@@ -25,6 +26,8 @@ from components.storage import open_storage
 COUNTS, PACKAGE = "out/curate/counts.json", "out/package/data"
 SCORES, PLOT, REPORT = "out/evaluate/scores.json", "out/evaluate/scores.png", "out/evaluate/report.html"
 EXPERIMENT = "stockpot"
+CURVE_POINTS = 100
+"""Most points of a step's curve in the parent run; the child run has what was reported, the step's CSV file all."""
 
 
 class Chain:
@@ -170,11 +173,20 @@ class Chain:
                 metrics = _metrics(scores)
                 tables["scores_table.json"] = _table([{"model": n, **_flat(s)} for n, s in {"soup": scores["soup"], **scores["candidates"]}.items()])
                 files = [self._file(records["evaluate"], p, Path(folder)) for p in (SCORES, PLOT, REPORT)]
+            points = [{"done": 0, **metrics}, *self._curves(records)]
             self.warnings += tracking.finish_parent(
-                self.tracking_uri, self.run_id, status, texts=texts, files=files, metrics=metrics, tables=tables, description=description
+                self.tracking_uri, self.run_id, status, texts=texts, files=files, points=points, tables=tables, description=description
             )
         if status == "FINISHED" and whole:
             self.verdict(records)  # leaves a note of what MLflow shows, so that a run with nothing to do need not start MLflow
+
+    def _curves(self, records: Mapping[str, Record]) -> Iterator[dict[str, Any]]:
+        """Points of `loss/instruct-a` and the like, from the steps' plots: of reused steps too, which have no child run here."""
+        for name, record in records.items():
+            for path, axes in ((p, a) for plot in self.compiled.stages[name].get("plots", []) if isinstance(plot, dict) for p, a in plot.items()):
+                rows = list(csv.DictReader(self.pipeline.content.read(record, path).decode().splitlines()))
+                for row in rows[:: -(-len(rows) // CURVE_POINTS) or 1]:
+                    yield {"done": int(row[axes["x"]]), f"{axes['y']}/{name}": float(row[axes["y"]])}
 
     def data(self, records: Mapping[str, Record]) -> dict[str, Any] | None:
         """Row counts of curation, for the summary; None before it has run."""

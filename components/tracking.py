@@ -150,18 +150,19 @@ def finish_parent(
     *,
     texts: Mapping[str, str] | None = None,
     files: Sequence[Path] = (),
-    metrics: Mapping[str, float] | None = None,
+    points: Iterable[Mapping[str, Any]] = (),
     tables: Mapping[str, Mapping[str, Sequence[Any]]] | None = None,
     description: str = "",
 ) -> list[str]:
-    """Ends the parent run: `texts` (artifact name -> content, such as dvc.lock), `files`, final `metrics`, `tables` (artifact name -> columns).
+    """Ends the parent run: `texts` (artifact name -> content, such as dvc.lock), `files`, `tables` (artifact name -> columns).
 
-    `description`: Markdown that the run's page opens with. Returns warnings, never raises for MLflow's sake.
+    `points`: metrics, as `{done, **numbers}`, every number at step `done`; `description`: Markdown for the run's page.
+    Returns warnings, never raises for MLflow's sake.
     """
     try:
         c = client(tracking_uri)
         with explained(tracking_uri):
-            c.log_batch(run_id, metrics=_points([{"done": 0, **{_name(k): v for k, v in (metrics or {}).items()}}], set()))
+            _log_points(c, run_id, _points(({_name(k): v for k, v in line.items()} for line in points), set()))
             for name, text in (texts or {}).items():
                 c.log_text(run_id, text, name)
             for name, columns in (tables or {}).items():
@@ -274,8 +275,7 @@ class StepLog:
         def send(c: "MlflowClient") -> None:
             assert self.run_id is not None
             points = _points(self._lines, self._logged)
-            for i in range(0, len(points), 500):  # MLflow takes 1000 in one request
-                c.log_batch(self.run_id, metrics=points[i : i + 500])
+            _log_points(c, self.run_id, points)
             self._logged |= {(p.key, p.step) for p in points}
 
         done = self._attempt(send)
@@ -352,6 +352,11 @@ def _points(lines: Iterable[Mapping[str, Any]], logged: set[tuple[str, int]]) ->
             if number and key not in ("time", "done", "total") and (key, step) not in logged:
                 points.setdefault((key, step), Metric(key, float(value), int(when * 1000), step))
     return list(points.values())
+
+
+def _log_points(c: "MlflowClient", run_id: str, points: Sequence[Any]) -> None:
+    for i in range(0, len(points), 500):  # MLflow takes 1000 in one request
+        c.log_batch(run_id, metrics=points[i : i + 500])
 
 
 def _name(text: str) -> str:

@@ -68,6 +68,7 @@ class Board:
     def ended(self, stage: str, state: str, seconds: float) -> None:
         """A step ended: ran, reused or failed."""
         note = f"{seconds:.1f} s" if state == "ran" else state
+        self.bars.tasks[self.rows[stage]].finished_time = None  # it has been working on after its last report
         self.bars.update(self.rows[stage], total=1, completed=0 if state == "failed" else 1, mark=MARKS[state], note=note)
         self.bars.stop_task(self.rows[stage])
         if not self.err.is_terminal and not self.as_json:

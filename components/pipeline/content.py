@@ -8,6 +8,7 @@ import contextlib
 import functools
 import io
 import json
+import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -39,6 +40,7 @@ class Content:
         from dvc.exceptions import NotDvcRepoError
         from dvc.repo import Repo
 
+        logging.getLogger("dvc.progress").setLevel(logging.CRITICAL)  # its bars would run through the table of steps
         self.root, self.lock = root.absolute(), threading.RLock()
         try:
             self.repo: Any = Repo(str(self.root))

@@ -83,7 +83,7 @@ def test_a_step_becomes_a_child_run_with_params_inputs_metrics_and_files(uri, pa
 
 
 def test_artifacts_lie_beside_the_sqlite_file(uri, parent, tmp_path):
-    finish_parent(uri, parent, "FINISHED", texts={"dvc.lock": "schema: '2.0'\n"}, metrics={"overall": 0.8})
+    finish_parent(uri, parent, "FINISHED", texts={"dvc.lock": "schema: '2.0'\n"}, points=[{"done": 0, "overall": 0.8}])
     (lock,) = (tmp_path / "a home" / "mlartifacts").rglob("dvc.lock")
     assert lock.read_text() == "schema: '2.0'\n"
     run = client(uri).get_run(parent)
@@ -92,12 +92,15 @@ def test_artifacts_lie_beside_the_sqlite_file(uri, parent, tmp_path):
 
 
 def test_a_finished_run_has_its_description_tables_and_metrics_of_any_name(uri, parent):
-    odd = {"kinds/how many? (四)": 0.5, "kinds/..": 0.25, "kinds/a/b": 0.1, "x" * 400: 1.0}
+    odd = {"done": 0, "kinds/how many? (四)": 0.5, "kinds/..": 0.25, "kinds/a/b": 0.1, "x" * 400: 1.0}
     table = {"model": ["soup", "a"], "overall": [0.5, 0.4]}
-    assert finish_parent(uri, parent, "FINISHED", metrics=odd, tables={"scores_table.json": table}, description="**soup**") == []
+    assert (
+        finish_parent(uri, parent, "FINISHED", points=[odd, {"done": 7, "loss/vision": 2.5}], tables={"scores_table.json": table}, description="**soup**") == []
+    )
     c = client(uri)
     run = c.get_run(parent)
-    assert run.data.metrics == {"kinds/how many_ _四_": 0.5, "kinds/__": 0.25, "kinds/a_b": 0.1, "x" * 250: 1.0}
+    assert run.data.metrics == {"kinds/how many_ _四_": 0.5, "kinds/__": 0.25, "kinds/a_b": 0.1, "x" * 250: 1.0, "loss/vision": 2.5}
+    assert history(uri, parent, "loss/vision") == [(7, 2.5)]
     assert run.data.tags["mlflow.note.content"] == "**soup**"
     (file,) = Path(sqlite_path(uri)).parent.rglob("scores_table.json")
     assert json.loads(file.read_text()) == {"columns": ["model", "overall"], "data": [["soup", 0.5], ["a", 0.4]]}
