@@ -59,14 +59,13 @@ def test_an_mlflow_server_that_does_not_answer_is_found_before_any_work(checkout
 
 
 @pytest.mark.parametrize(
-    ("fault", "code", "words"),
+    ("place", "fault", "code", "words"),
     [
-        ("key", 2, ("the access key is unknown there", "check the credentials")),
-        ("bucket", 2, ("there is no such bucket", "create it")),
-        ("dead", 75, ("no answer from http://127.0.0.1:9", "try again later")),
+        ("remote", "key", 2, ("the access key is unknown there", "check the credentials")),
+        ("remote", "dead", 75, ("no answer from http://127.0.0.1:9", "try again later")),
+        ("store", "bucket", 2, ("there is no such bucket", "create it")),
     ],
 )
-@pytest.mark.parametrize("place", ["remote", "store"])
 def test_an_s3_that_can_not_be_used_is_found_before_any_work(
     checkout: Project, s3_server: S3Server, place: str, fault: str, code: int, words: tuple[str, ...]
 ) -> None:
