@@ -81,6 +81,16 @@ def test_an_s3_that_can_not_be_used_is_found_before_any_work(
     assert not list((checkout.root / ".stockpot").rglob("unit.json"))
 
 
+def test_doctor_asks_remote_and_store(checkout: Project, s3_server: S3Server) -> None:
+    checkout.dvc("remote", "add", "-d", "team", f"s3://{s3_server.new_bucket()}/p")
+    ended = checkout.stockpot("doctor", "--json", STOCKPOT_STORE="s3://never-made/p", **s3_server.env())
+    found = {check["check"]: check for check in ended.line}
+    assert ended.code == 2
+    assert found["remote"]["ok"]
+    assert not found["store"]["ok"]
+    assert "there is no such bucket" in found["store"]["says"]
+
+
 def test_a_folder_that_is_no_project(tmp_path: Path, checkout: Project) -> None:
     shutil.rmtree(checkout.root / ".dvc")
     assert_one_sentence(checkout.stockpot("run", "micro"), 2, "not a DVC project", "dvc init")

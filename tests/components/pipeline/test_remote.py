@@ -6,6 +6,7 @@ import shutil
 import stat
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 
 from components.errors import DataError, PermanentError, SetupError, TransientError
 from components.pipeline.content import Content
+from components.storage import open_storage
 from tests.components.pipeline import toy
 from tests.components.pipeline.toy import compile_toy, dvc, open_pipeline, run_all, times_run
 from tests.s3_server import S3Server
@@ -61,8 +63,11 @@ def keys(server: S3Server, bucket: str, prefix: str) -> list[str]:
 
 
 def test_a_fresh_clone_reuses_from_s3_what_another_machine_has_run(tmp_path: Path, scratch: Path, bucket: str) -> None:
-    first = make_project(tmp_path / "one", f"s3://{bucket}/some/prefix")
-    records, _ = run_all(open_pipeline(first))
+    store = open_storage(f"s3://{bucket}/store")
+    first = replace(open_pipeline(make_project(tmp_path / "one", f"s3://{bucket}/some/prefix")), store=f"s3://{bucket}/store")
+    store.put_new(f"ckpt/{first.plan.units['ingest-web'].identity({})}/step-1/manifest.json", b"of an attempt that was killed")
+    records, _ = run_all(first)
+    assert store.list("ckpt/") == []  # removed when the step is done
     clone = make_project(tmp_path / "two", f"s3://{bucket}/some/prefix")
     again, reused = run_all(open_pipeline(clone))
     assert all(reused.values())
