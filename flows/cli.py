@@ -136,7 +136,7 @@ def ui(*, stop: Annotated[bool, Parameter(negative=())] = False) -> None:
 
 @app.command
 def doctor(*, as_json: Json = False) -> int:
-    """Check this machine: packages, disk, DVC project, servers, GPU.
+    """Check this machine: packages, disk, DVC project, remote, store, servers, GPU.
 
     One line each, with the remedy. Exit code 2 when one that is needed fails.
     """
