@@ -10,7 +10,7 @@ from components.errors import RecipeError
 from components.recipe.loader import find, load
 from components.recipe.training import resolve
 
-TINY = Path("recipes/tiny.yaml")
+TINY, MICRO = Path("recipes/tiny.yaml"), Path("tests/recipes/micro.yaml")
 
 
 @pytest.mark.parametrize("path", [*Path("recipes").glob("*.yaml"), *Path("tests/recipes").glob("*.yaml")], ids=str)
@@ -23,9 +23,10 @@ def test_numbers_are_yaml_1_2() -> None:
 
 
 def test_a_stage_starts_from_the_one_before_unless_it_says_otherwise() -> None:
-    recipe = load(TINY)
+    recipe = load(MICRO)
     names = list(recipe.stages)
     assert [s.init_from for s in recipe.stages.values()] == [None, *names[:-1]]
+    assert load(TINY).stages["llm"].init_from is None
 
 
 @pytest.mark.parametrize(
@@ -35,7 +36,7 @@ def test_a_stage_starts_from_the_one_before_unless_it_says_otherwise() -> None:
         ("modle.llm=1", "modle: unknown key; did you mean model?"),
         ("seed=abc", "seed: Input should be a valid integer"),
         ("stages.instruct.lr=-1", "stages.instruct.lr: Input should be greater than 0"),
-        ("stages.instruct.init_from=nowhere", "stages.instruct.init_from: 'nowhere' is not an earlier stage; earlier: llm, vision, projector"),
+        ("stages.instruct.init_from=nowhere", "stages.instruct.init_from: 'nowhere' is not an earlier stage; earlier: judge, llm, vision, projector"),
         ("stages.instruct.candidates.a.lrr=1", "unknown key"),
         ("stages.instruct.data.sources=[web]", "stages.instruct.data.sources: unknown source 'web'"),
         ("stages.instruct.schedule.epochs=2", "exactly one of steps and epochs"),
