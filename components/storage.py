@@ -108,7 +108,7 @@ class S3:
 
         self.bucket, self.prefix = bucket, prefix + "/" if prefix else ""
         with self._explained():
-            config = Config(connect_timeout=5, read_timeout=60, retries={"mode": "standard", "max_attempts": 5})
+            config = Config(connect_timeout=5, read_timeout=60, retries={"mode": "standard"})
             session = boto3.Session(
                 region_name=os.environ.get("AWS_REGION")
             )  # botocore reads AWS_DEFAULT_REGION alone; boto3's common session is not for threads
@@ -156,12 +156,14 @@ class S3:
 
 CREDENTIALS = "check the credentials (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or the profile)"
 ENDPOINT = "check the endpoint (AWS_ENDPOINT_URL, or endpointurl of a DVC remote)"
+OLD_CHECKSUMS = "the server does not know the checksums of today's AWS clients: set AWS_REQUEST_CHECKSUM_CALCULATION=when_required"
 REFUSALS = {
     "NoSuchBucket": "there is no such bucket: create it, or name another",
     "InvalidAccessKeyId": f"the access key is unknown there: {CREDENTIALS}",
     "SignatureDoesNotMatch": f"the secret key is not that of the access key: {CREDENTIALS}",
     "ExpiredToken": "the credentials have expired: get new ones",
     "AccessDenied": "these credentials may not do that: let them list, read and write there, or use others",
+    **dict.fromkeys(("MissingContentLength", "XAmzContentSHA256Mismatch"), OLD_CHECKSUMS),
     "RequestTimeTooSkewed": "the clocks differ: set that of this machine",
 }
 """Error code -> what is wrong and the remedy. https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html"""

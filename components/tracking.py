@@ -380,7 +380,12 @@ def _log_inputs(c: "MlflowClient", run_id: str, inputs: Mapping[str, str]) -> No
         for name, digest in inputs.items()
     ]
     if data:
-        c.log_inputs(run_id, data)
+        try:
+            c.log_inputs(run_id, data)
+        except _failures() as error:
+            if "UNIQUE constraint" not in str(error):
+                raise
+            c.log_inputs(run_id, data)  # a step beside this one has just added the same dataset to the SQLite file: now it is there
 
 
 def _log_files(c: "MlflowClient", run_id: str, files: Iterable[Path]) -> None:

@@ -180,7 +180,7 @@ def s3_server(request: pytest.FixtureRequest) -> ceph.S3Server:
     if absent := ceph.absent():
         pytest.skip(f"no S3 server: {', '.join(absent)} not installed: {ceph.INSTALL}")
     folder = common(request.config) / "s3"
-    return ceph.S3Server(**once(folder, lambda: {"endpoint": ceph.start(folder)}))
+    return ceph.S3Server(**once(folder, lambda: vars(ceph.start(folder))))
 
 
 @pytest.fixture(scope="session")

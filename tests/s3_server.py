@@ -1,5 +1,8 @@
 """A real S3 server for tests: Ceph's gateway (RGW) with one monitor and one OSD, as our own processes on loopback, in a throw-away folder."""
 
+import contextlib
+import datetime
+import ipaddress
 import os
 import shutil
 import socket
@@ -12,6 +15,11 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 PROGRAMS = ("ceph", "ceph-mon", "ceph-osd", "monmaptool", "radosgw", "radosgw-admin")
 INSTALL = "apt-get install --no-install-recommends ceph-common ceph-mon ceph-osd radosgw"
@@ -46,7 +54,7 @@ osd_class_dir = {classes}
 bluestore_block_size = 4294967296
 osd_memory_target = 939524096
 [client.rgw]
-rgw_frontends = beast endpoint=127.0.0.1:{port}
+rgw_frontends = beast endpoint=127.0.0.1:{port} ssl_endpoint=127.0.0.1:{tls_port} ssl_certificate={folder}/cert.pem ssl_private_key={folder}/key.pem
 rgw_data = {folder}/rgw
 keyring = /dev/null
 """
@@ -57,6 +65,9 @@ class S3Server:
     """A running server. `user` owns the buckets; `guest` is known to the server and may do what a bucket's policy allows."""
 
     endpoint: str
+    tls_endpoint: str = ""
+    """The same over https; `certificate` is the file to trust."""
+    certificate: str = ""
     user: tuple[str, str] = ("AKIAUSER", "secret-of-user")
     guest: tuple[str, str] = ("AKIAGUEST", "secret-of-guest")
 
@@ -83,14 +94,15 @@ def absent() -> list[str]:
     return [p for p in PROGRAMS if shutil.which(p) is None]
 
 
-def start(folder: Path) -> str:
-    """Starts a server that keeps its data in `folder`; its address. All its processes are one group, which `ceph.pid` names."""
+def start(folder: Path) -> S3Server:
+    """Starts a server that keeps its data in `folder`. All its processes are one group, which `ceph.pid` names."""
     for name in ("mon", "osd", "rgw"):
         (folder / name).mkdir(parents=True)
-    mon_port, port = _two_free_ports()
+    mon_port, port, tls_port = _free_ports()
     classes = next(Path("/usr/lib").glob("**/rados-classes"))
-    fsid, osd, endpoint = str(uuid.uuid4()), str(uuid.uuid4()), f"http://127.0.0.1:{port}"
-    (folder / "ceph.conf").write_text(CONF.format(folder=folder, fsid=fsid, mon_port=mon_port, port=port, classes=classes))
+    fsid, osd = str(uuid.uuid4()), str(uuid.uuid4())
+    server = S3Server(f"http://127.0.0.1:{port}", f"https://127.0.0.1:{tls_port}", str(_certificate(folder)))
+    (folder / "ceph.conf").write_text(CONF.format(folder=folder, fsid=fsid, mon_port=mon_port, port=port, tls_port=tls_port, classes=classes))
     env = {**os.environ, "CEPH_CONF": str(folder / "ceph.conf")}
     group = 0  # the first one leads
     with (folder / "output").open("wb") as output:
@@ -116,18 +128,30 @@ def start(folder: Path) -> str:
         run("ceph-osd", "-i", "0", "--mkfs", "--osd-uuid", osd)
         leave_running("ceph-osd", "-i", "0")
         leave_running("radosgw", "-n", "client.rgw")  # waits for the OSD, then makes its pools
-        until(lambda: _answers(endpoint))
-        for name, key in {"user": S3Server.user, "guest": S3Server.guest}.items():
+        until(lambda: _answers(server.endpoint))
+        for name, key in {"user": server.user, "guest": server.guest}.items():
             keys = ("--access-key", key[0], "--secret-key", key[1])
             until(partial(run, "radosgw-admin", "user", "create", "--uid", name, "--display-name", name, *keys))
-    return endpoint
+    return server
 
 
-def _two_free_ports() -> tuple[int, int]:
-    with socket.socket() as a, socket.socket() as b:
-        for s in (a, b):
+def _certificate(folder: Path) -> Path:
+    """A self-signed certificate for 127.0.0.1, its key beside it."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name, now = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")]), datetime.datetime.now(datetime.UTC)
+    made = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), now, now + datetime.timedelta(days=1))
+    made = made.add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+    (folder / "cert.pem").write_bytes(made.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM))
+    (folder / "key.pem").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    return folder / "cert.pem"
+
+
+def _free_ports() -> list[int]:
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(3)]
+        for s in sockets:
             s.bind(("127.0.0.1", 0))
-        return a.getsockname()[1], b.getsockname()[1]
+        return [s.getsockname()[1] for s in sockets]
 
 
 def _answers(url: str) -> bool:

@@ -121,8 +121,12 @@ def question_rows(drawn: Sequence[Drawn], noise: Noise, rng: random.Random) -> l
 
 
 def text_rows(scenes: Sequence[Scene], rng: random.Random) -> list[Row]:
-    """What a language model must know before it meets pictures and judges texts; by turns about scenes in words, and about texts."""
-    return [(_scenes_in_words if i % 8 < 6 else _judged)(rng.choices(scenes, k=4), LANGUAGES[i % 2], rng) for i in range(len(scenes))]
+    """What a language model must know before it meets pictures and judges texts: three rows of four tell a scene in words, the others judge."""
+    rows = []
+    for i, scene in enumerate(scenes):
+        language = LANGUAGES[i % 2]
+        rows.append(_scene_in_words(scene, language, rng) if i % 8 < 6 else _judged([scene, *rng.choices(scenes, k=3)], language, rng))
+    return rows
 
 
 def _questions(scene: Scene, language: str, rng: random.Random) -> list[Turn]:
@@ -130,15 +134,12 @@ def _questions(scene: Scene, language: str, rng: random.Random) -> list[Turn]:
     return [(question(kind, language, rng), answer(scene, kind, language)) for kind in rng.sample(KINDS, len(KINDS))]
 
 
-def _scenes_in_words(scenes: Sequence[Scene], language: str, rng: random.Random) -> Row:
-    """Each scene is told, then asked about once or more."""
-    turns: list[Turn] = []
-    for scene in scenes[:2]:
-        asked = _questions(scene, language, rng)
-        if rng.random() < 0.25:
-            asked.append(description(scene, language, rng))
-        (first, reply), *others = asked
-        turns += [(f"{caption(scene, language, rng)}\n{first}", reply), *others]
+def _scene_in_words(scene: Scene, language: str, rng: random.Random) -> Row:
+    """A scene is told, then asked about."""
+    turns = _questions(scene, language, rng)
+    if rng.random() < 0.25:
+        turns.append(description(scene, language, rng))
+    turns[0] = (f"{caption(scene, language, rng)}\n{turns[0][0]}", turns[0][1])
     return Row(turns, language)
 
 

@@ -170,6 +170,7 @@ class Content:
         from dvc.exceptions import DvcException
         from dvc.fs import DVCFileSystem
         from dvc.scm import RevError, SCMError
+        from dvc_data.index import DataIndexDirError
 
         try:
             then = DVCFileSystem(url=str(self.root), rev=revision)
@@ -188,7 +189,7 @@ class Content:
                 self.pull([md5])
             except FileNotFoundError as error:
                 raise DataError(f"{path}: not in revision {revision}: neither git nor DVC tracks it there (`dvc add {path}`, then commit)") from error
-            except DvcException as error:
+            except (DvcException, DataIndexDirError) as error:
                 raise DataError(f"{path}: revision {revision} names data that is in no cache and no remote: {error}") from error
             found[path] = md5
         return found

@@ -133,6 +133,25 @@ def test_refusals_of_a_real_server_name_the_store_and_the_remedy(s3_server: S3Se
                 use(open_storage(f"s3://{bucket}"))
 
 
+def test_https_needs_a_trusted_certificate_and_an_older_server_older_checksums(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    for key, value in s3_server.env(endpoint=s3_server.tls_endpoint).items():
+        monkeypatch.setenv(key, value)
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    uri = f"s3://{s3_server.new_bucket()}/p"
+    with pytest.raises(SetupError, match=r"CERTIFICATE_VERIFY_FAILED.*: let AWS_CA_BUNDLE name a file"):
+        open_storage(uri).put_new("a", b"1")
+    monkeypatch.setenv("AWS_CA_BUNDLE", s3_server.certificate)
+    refusal = None
+    try:
+        open_storage(uri).put_new("a", b"1")
+    except SetupError as error:
+        refusal = str(error)
+    assert refusal is None or refusal.endswith("set AWS_REQUEST_CHECKSUM_CALCULATION=when_required")  # newer releases of the server do not refuse it
+    monkeypatch.setenv("AWS_REQUEST_CHECKSUM_CALCULATION", "when_required")
+    assert open_storage(uri).put_new("b", b"1")
+    assert open_storage(uri).get("b") == b"1"
+
+
 def test_nothing_is_left_beside_an_object(tmp_path: Path) -> None:
     store = open_storage(str(tmp_path))
     store.put_new("a", b"1")

@@ -59,14 +59,13 @@ def test_an_mlflow_server_that_does_not_answer_is_found_before_any_work(checkout
 
 
 @pytest.mark.parametrize(
-    ("fault", "code", "words"),
+    ("place", "fault", "code", "words"),
     [
-        ("key", 2, ("the access key is unknown there", "check the credentials")),
-        ("bucket", 2, ("there is no such bucket", "create it")),
-        ("dead", 75, ("no answer from http://127.0.0.1:9", "try again later")),
+        ("remote", "key", 2, ("the access key is unknown there", "check the credentials")),
+        ("remote", "dead", 75, ("no answer from http://127.0.0.1:9", "try again later")),
+        ("store", "bucket", 2, ("there is no such bucket", "create it")),
     ],
 )
-@pytest.mark.parametrize("place", ["remote", "store"])
 def test_an_s3_that_can_not_be_used_is_found_before_any_work(
     checkout: Project, s3_server: S3Server, place: str, fault: str, code: int, words: tuple[str, ...]
 ) -> None:
@@ -80,6 +79,16 @@ def test_an_s3_that_can_not_be_used_is_found_before_any_work(
     assert_one_sentence(ended, code, "DVC remote team" if place == "remote" else "STOCKPOT_STORE", url, *words)
     assert ended.err.count("\n") == 1
     assert not list((checkout.root / ".stockpot").rglob("unit.json"))
+
+
+def test_doctor_asks_remote_and_store(checkout: Project, s3_server: S3Server) -> None:
+    checkout.dvc("remote", "add", "-d", "team", f"s3://{s3_server.new_bucket()}/p")
+    ended = checkout.stockpot("doctor", "--json", STOCKPOT_STORE="s3://never-made/p", **s3_server.env())
+    found = {check["check"]: check for check in ended.line}
+    assert ended.code == 2
+    assert found["remote"]["ok"]
+    assert not found["store"]["ok"]
+    assert "there is no such bucket" in found["store"]["says"]
 
 
 def test_a_folder_that_is_no_project(tmp_path: Path, checkout: Project) -> None:
