@@ -3,6 +3,7 @@
 A row has no id until `numbered` shuffles all of them and counts, so that an id says nothing.
 """
 
+import json
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -50,7 +51,10 @@ class Drawn:
 
 
 def numbered(source: str, rows: Sequence[Row], rng: random.Random) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """The rows as LLaVA JSON in random order, a copy always behind its original, and the labels of those with a defect."""
+    """The rows as LLaVA JSON in random order, a copy always behind its original, and the labels of those with a defect.
+
+    Texts are drawn with repetition: one that says what an earlier one says is a duplicate too.
+    """
     order = rng.sample(rows, len(rows))
     place = {row: i for i, row in enumerate(order)}
     for copy in rows:
@@ -58,7 +62,13 @@ def numbered(source: str, rows: Sequence[Row], rng: random.Random) -> tuple[list
             place[copy], place[copy.of] = place[copy.of], place[copy]
     order.sort(key=place.__getitem__)
     ids = {row: f"{i:06d}" for i, row in enumerate(order)}
-    labels = [{"source": source, "id": ids[row], "noise": row.noise, "of": ids[row.of] if row.of else None} for row in order if row.noise]
+    labels = []
+    said: dict[str, str] = {}
+    for row in order:
+        first = said.setdefault(json.dumps(row.json("")), ids[row])
+        if row.noise or first != ids[row]:
+            original = ids[row.of] if row.of else (None if row.noise else first)
+            labels.append({"source": source, "id": ids[row], "noise": row.noise or "duplicate", "of": original})
     return [row.json(ids[row]) for row in order], labels
 
 
