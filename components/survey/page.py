@@ -77,6 +77,7 @@ CURATION = """curation:
 def _stages(captions: Rows | None, sizes: Sizes) -> str:
     augment = f"augment: {{copies: {sizes.copies}, rotate: {sizes.rotate}}}"
     batch = f"batch: {{samples: {SAMPLES}, max_tokens: {sizes.max_tokens}}}"
+    optimizer = "optimizer: {muon: 3e-3}"
     first = "captions, train" if captions else "train"
     projector = f"""  projector:  # how pictures become words
     trainable: {{connector: {{}}}}
@@ -84,6 +85,7 @@ def _stages(captions: Rows | None, sizes: Sizes) -> str:
     data: {{sources: [captions, train], {augment}}}
     {batch}
     schedule: {{steps: {sizes.projector_steps}, warmup: 0.1}}
+    {optimizer}
 """
     candidates = "\n".join(
         f"      {name}: {{data: {{subset_seed: {i}}}, schedule: {{steps: {round(sizes.instruct_steps * length)}}}}}"
@@ -92,16 +94,18 @@ def _stages(captions: Rows | None, sizes: Sizes) -> str:
     return f"""stages:  # the longest row has {sizes.longest_row} tokens; copies are varied pictures, never mirrored: letters would not be themselves
   vision:  # to see: everything learns
     trainable: {{vision: {{}}, connector: {{}}, llm: {{}}}}
-    lr: 2e-3
+    lr: 1e-3
     data: {{sources: [{first}], {augment}}}
     {batch}
     schedule: {{steps: {sizes.vision_steps}, warmup: 0.1}}
+    {optimizer}  # Muon learns to see in far fewer steps than AdamW alone
 {projector if captions else ""}  instruct:  # to answer: the tower is kept
     trainable: {{connector: {{}}, llm: {{}}}}
     lr: 1e-3
     data: {{sources: [train], percent: 80, {augment}}}
     {batch}
     schedule: {{steps: {sizes.instruct_steps}, warmup: 0.1}}
+    {optimizer}
     candidates:  # each sees its own share of the rows, for its own time; the soup is their average
 {candidates}
 """
