@@ -92,7 +92,7 @@ def _about_questions(asked: Questions, rows: Rows) -> str:
 
 
 def _assumed(files: Files, numbers: Sizes) -> list[str]:
-    stages = "three stages: vision on captions and questions, projector, instruct" if files.captions else "no --captions: two stages, vision and instruct"
+    stages = "three stages: vision, describe, instruct" if files.captions else "no --captions: two stages, vision and instruct"
     split = f"{numbers.selection} % of the pictures choose the soup's ingredients and draw the learning curve"
     if not files.questions:
         split = f"no --eval: {numbers.report} % of the pictures are held out of training to report on; {split}"

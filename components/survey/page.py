@@ -3,7 +3,7 @@
 import json
 
 from components.recipe.model import Model
-from components.survey.look import Files, Questions, Rows
+from components.survey.look import Files, Questions
 from components.survey.size import SAMPLES, Sizes
 
 CANDIDATES = {"a": 0.8, "b": 1.0, "c": 1.2}
@@ -13,7 +13,7 @@ CANDIDATES = {"a": 0.8, "b": 1.0, "c": 1.2}
 def page(name: str, files: Files, sizes: Sizes, model: Model) -> str:
     """The whole YAML file."""
     made = [_head(name, files), _sources(files), _held_out(sizes, files.questions), _model(sizes, model), CURATION]
-    made += [_stages(files.captions, sizes), _end(name, files.questions, sizes)]
+    made += [_stages(files, sizes), _end(name, files.questions, sizes)]
     return "\n".join(made)
 
 
@@ -74,34 +74,41 @@ CURATION = """curation:
 """
 
 
-def _stages(captions: Rows | None, sizes: Sizes) -> str:
+def _stages(files: Files, sizes: Sizes) -> str:
     augment = f"augment: {{copies: {sizes.copies}, rotate: {sizes.rotate}}}"
     batch = f"batch: {{samples: {SAMPLES}, max_tokens: {sizes.max_tokens}}}"
-    first = "captions, train" if captions else "train"
-    projector = f"""  projector:  # how pictures become words
-    trainable: {{connector: {{}}}}
+    optimizer = "optimizer: {muon: 3e-3}"
+    alone = (
+        ", from the questions alone: beside the many words of captions, a few short answers are learned late" if files.captions and files.train.classes else ""
+    )
+    first = "captions, train" if files.captions and not files.train.classes else "train"
+    describe = f"""  describe:  # to say what captions say: the tower is kept
+    trainable: {{connector: {{}}, llm: {{}}}}
     lr: 1e-3
     data: {{sources: [captions, train], {augment}}}
     {batch}
-    schedule: {{steps: {sizes.projector_steps}, warmup: 0.1}}
+    schedule: {{steps: {sizes.describe_steps}, warmup: 0.1}}
+    {optimizer}
 """
     candidates = "\n".join(
         f"      {name}: {{data: {{subset_seed: {i}}}, schedule: {{steps: {round(sizes.instruct_steps * length)}}}}}"
         for i, (name, length) in enumerate(CANDIDATES.items(), 1)
     )
     return f"""stages:  # the longest row has {sizes.longest_row} tokens; copies are varied pictures, never mirrored: letters would not be themselves
-  vision:  # to see: everything learns
+  vision:  # to see: everything learns{alone}
     trainable: {{vision: {{}}, connector: {{}}, llm: {{}}}}
-    lr: 2e-3
+    lr: 1e-3
     data: {{sources: [{first}], {augment}}}
     {batch}
     schedule: {{steps: {sizes.vision_steps}, warmup: 0.1}}
-{projector if captions else ""}  instruct:  # to answer: the tower is kept
+    {optimizer}  # Muon learns to see in far fewer steps than AdamW alone
+{describe if files.captions else ""}  instruct:  # to answer: the tower is kept
     trainable: {{connector: {{}}, llm: {{}}}}
     lr: 1e-3
     data: {{sources: [train], percent: 80, {augment}}}
     {batch}
     schedule: {{steps: {sizes.instruct_steps}, warmup: 0.1}}
+    {optimizer}
     candidates:  # each sees its own share of the rows, for its own time; the soup is their average
 {candidates}
 """

@@ -31,7 +31,7 @@ class Sizes:
     selection: int
     report: int
     vision_steps: int
-    projector_steps: int
+    describe_steps: int
     instruct_steps: int
     copies: int
     rotate: int
@@ -52,9 +52,9 @@ def sizes(files: Files) -> Sizes:
     asked = [len(processor.text_ids(q.question)) for q in questions.questions] if questions else []
     max_new_tokens = 4 * math.ceil(1.25 * (max(answers) + 1) / 4)
     longest = max([*lengths, *(n + max_pixels // (PATCH * MERGE) ** 2 + 16 + max_new_tokens for n in asked)])
-    steps = _vision_steps(train, captions)
-    instruct = max(60, steps // 4)
-    projector = 60 if captions else 0
+    steps = _vision_steps(files)
+    instruct = min(300, max(100, steps // 5))
+    describe = 100 if captions else 0
     return Sizes(
         vocab=vocab,
         max_pixels=max_pixels,
@@ -65,11 +65,11 @@ def sizes(files: Files) -> Sizes:
         selection=_percent(train.usable, SELECTION_ROWS, 5, 20),
         report=0 if questions else _percent(train.usable, REPORT_ROWS, 5, 25),
         vision_steps=steps,
-        projector_steps=projector,
+        describe_steps=describe,
         instruct_steps=instruct,
         copies=max(1, min(15, math.ceil(20_000 / max(1, train.usable)))),
         rotate=6,
-        minutes=_minutes(steps, projector, instruct, sum(lengths) / len(lengths)),
+        minutes=_minutes(steps, describe, instruct, sum(lengths) / len(lengths)),
     )
 
 
@@ -122,11 +122,18 @@ def _percent(rows: int, wanted: int, least: int, most: int) -> int:
     return min(most, max(1 if rows > 100 * wanted else least, round(100 * wanted / max(1, rows))))
 
 
-def _vision_steps(train: Rows, captions: Rows | None) -> int:
-    rows = train.usable + (captions.usable if captions else 0)
-    return max(300, min(1500, round(12 * rows / SAMPLES)))
+def _vision_steps(files: Files) -> int:
+    """How long the tower learns. Ten classes take 1000 steps (25 passes over 1400 varied pictures), sixty take three times as many.
+
+    Measured with benchmarks/own_data.py. Free answers: a dozen passes over all rows.
+    """
+    train = files.train
+    if train.classes:
+        a_turn = train.classes * train.looked / train.turns  # a row that asks in two languages has half as many classes
+        return min(4000, max(500, 10 * round(100 * (a_turn / 10) ** 0.6), 3 * train.usable // SAMPLES))
+    return min(4000, max(800, 12 * sum(rows.usable for rows in files.rows) // SAMPLES))
 
 
-def _minutes(vision: int, projector: int, instruct: int, tokens: float) -> float:
-    """A step of 32 rows takes about 3 ms a token; candidates run two at a time; the chain around them takes a minute and a half."""
-    return 1.5 + (vision + projector + 2 * instruct) * tokens * 0.003 / 60
+def _minutes(vision: int, describe: int, instruct: int, tokens: float) -> float:
+    """A step of 32 rows takes about 3.6 ms a token; candidates run two at a time; the chain around them takes a minute and a half."""
+    return 1.5 + (vision + describe + 2 * instruct) * tokens * 0.0036 / 60

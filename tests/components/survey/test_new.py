@@ -32,7 +32,7 @@ def recipe(name: str = "mine") -> Recipe:
 def test_four_files_become_a_recipe_of_three_stages(project: Path) -> None:
     said = "\n".join(new_recipe("mine", train=TRAIN, captions=CAPTIONS, images=IMAGES, questions=QUESTIONS))
     made = recipe()
-    assert list(made.stages) == ["vision", "projector", "instruct"]
+    assert list(made.stages) == ["vision", "describe", "instruct"]
     assert {n: (s.path, s.images, s.language) for n, s in made.sources.items()} == {
         "captions": ("data/mine/captions.json", "data/mine/images", "en"),
         "train": ("data/mine/train.json", "data/mine/images", "en"),
