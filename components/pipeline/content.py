@@ -205,8 +205,8 @@ class Content:
                 self._move(self.remote.odb, self.local, absent)
             absent = [o for o in absent if not self.has(o)]
         if absent:
-            where = f"nor in {self.remote.title}" if self.remote else "and there is no DVC remote"
-            raise DataError(f"{', '.join(absent)}: not in the local cache {where}: the data was deleted (dvc gc?); restore the source files, or run again")
+            where = f"and not in {self.remote.title}" if self.remote else "and there is no DVC remote"
+            raise DataError(f"{', '.join(absent)}: in no cache {where}: the data was deleted (dvc gc?); restore the source files, or run again")
 
     @_locked
     def push(self, oids: list[str]) -> None:

@@ -246,7 +246,7 @@ def test_a_record_that_was_cut_off_is_passed_over(tmp_path: Path) -> None:
 
 
 def test_data_that_is_nowhere_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=rf"{'a' * 32}: not in the local cache nor in DVC remote store"):
+    with pytest.raises(DataError, match=rf"{'a' * 32}: in no cache and not in DVC remote store"):
         Content(make_project(tmp_path / "one", tmp_path / "remote")).pull(["a" * 32])
     with pytest.raises(DataError, match="and there is no DVC remote"):
         Content(toy.make_project(tmp_path / "two")).pull(["a" * 32])
