@@ -67,7 +67,7 @@ def test_an_unknown_revision_and_a_path_that_it_lacks_are_named(project: Path) -
 @pytest.mark.parametrize("path", ["rows.json", "corpus", "corpus/images"])
 def test_data_that_nobody_kept_is_an_error(project: Path, path: str) -> None:
     shutil.rmtree(project / ".dvc/cache")
-    with pytest.raises(DataError, match="not in the local cache"):
+    with pytest.raises(DataError, match="in no cache"):
         Content(project).at_revision("HEAD~1", [path], project / "scratch")
 
 
