@@ -75,8 +75,8 @@ def stop(settings: Settings) -> None:
 
 
 def _patience(name: str, settings: Settings) -> float:
-    """Seconds between SIGTERM and SIGKILL. Running steps have the profile's grace time to save; a server's database survives a kill."""
-    return load_profile(settings.profile).grace_seconds + 20 if name == "worker" else 4
+    """Seconds between SIGTERM and SIGKILL for what a program has started: running steps have the profile's grace time to save."""
+    return load_profile(settings.profile).grace_seconds + 20 if name == "worker" else 0
 
 
 # -- starting ----------------------------------------------------------------------------------------------------------------

@@ -138,15 +138,15 @@ class Content:
         return set(self.remote.odb.oids_exist(sorted(wanted))) == wanted
 
     @_locked
-    def add(self, path: Path) -> str:
-        """Hashes a file or folder of the user's and puts it in the local cache. Returns its md5. Unchanged files are not read again."""
+    def add(self, path: Path, *, ignore: bool = True) -> str:
+        """Hashes a file or folder and puts it in the local cache, without what `.dvcignore` names. Returns its md5. Unchanged files are not read again."""
         from dvc_data.hashfile.build import build
         from dvc_data.hashfile.transfer import transfer
         from dvc_objects.fs.local import localfs
 
         if not path.exists():
             raise DataError(f"{path}: no such file or folder, and no {path}.dvc tracks it: check the path in the recipe's sources")
-        staging, _, obj = build(self.local, str(path.absolute()), localfs, "md5", ignore=self.repo.dvcignore)
+        staging, _, obj = build(self.local, str(path.absolute()), localfs, "md5", ignore=self.repo.dvcignore if ignore else None)
         oid = str(obj.hash_info.value)
         if not self.has(oid):
             transfer(staging, self.local, {obj.hash_info}, shallow=False, hardlink=False)
@@ -185,7 +185,7 @@ class Content:
                 md5 = then.info(path).get("dvc_info", {}).get("md5")
                 if md5 is None:
                     then.get(path, str(scratch / f"revised-{i}"), recursive=True)
-                    md5 = self.add(scratch / f"revised-{i}")
+                    md5 = self.add(scratch / f"revised-{i}", ignore=False)  # the scratch folder itself is ignored
                 self.pull([md5])
             except FileNotFoundError as error:
                 raise DataError(f"{path}: not in revision {revision}: neither git nor DVC tracks it there (`dvc add {path}`, then commit)") from error

@@ -22,7 +22,7 @@ from PIL import Image
 
 from tests.conftest import ROOT, Project, free_port, make_project
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
 RECIPE = """
 name: mine
@@ -140,7 +140,7 @@ class Station:
         return self.state(run)["name"], self.state(run)["message"], tasks
 
 
-def wait_until(condition: Any, seconds: float = 180) -> None:
+def wait_until(condition: Any, seconds: float = 500) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "waited too long"
