@@ -149,10 +149,11 @@ def test_mlflow_shows_report_verdict_metrics_tables_machine_and_curves(page: Pag
     expect(page.get_by_text(f"{registry['name']} version {registry['version']} is champion").first).to_be_visible()
     for metric in ("overall", "candidates/a", "languages/en", "kinds/shape", "benchmarks/shuffled"):
         expect(page.get_by_role("link", name=metric, exact=True)).to_be_visible()
-    for artifact, says in (("scores_table.json", "kinds/color"), ("steps.json", "instruct-a"), ("dvc.lock", "schema:")):
+    for artifact, says in (("scores_table.json", "kinds/color"), ("steps.json", "instruct-a"), ("params.yaml", "Compiled by")):
         page.goto("about:blank")
         page.goto(f"{run}/artifacts/{artifact}")
         expect(page.get_by_text(says).first).to_be_visible()
+    expect(page.get_by_text("dvc.lock", exact=True)).to_be_visible()
 
     runs = client(mlflow)
     parent = runs.get_run(line["run_id"])
