@@ -89,7 +89,7 @@ def read_along(request: pytest.FixtureRequest, finished: tuple[Project, Ended]) 
         git(project, "init", "-q")
         ended = project.stockpot("run", "tiny", "--use", "--json")
         assert ended.code == 0, ended.err
-        assert {n for n, s in ended.states.items() if s == "ran"} == {"package", "promote"}  # the name is on the package's card
+        assert {n for n, s in ended.states.items() if s == "ran"} == {"evaluate", "package", "promote"}  # the name is on report and card
         git(project, "add", ".")
         git(project, "commit", "-qm", "Start")
         return {}
