@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: install demo test lint check use clean
+.PHONY: install demo ui ui-stop test lint check use clean
 
 install: $(VENV)/.installed
 
@@ -25,8 +25,15 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 demo: install
 	stockpot run tiny
 
+ui: install
+	stockpot ui
+
+ui-stop: install
+	stockpot ui --stop
+
+# Two at a time: most end-to-end tests wait for one process or the other.
 test: install
-	pytest
+	pytest -n 2 --dist worksteal
 
 lint: install
 	ruff check .
@@ -35,7 +42,7 @@ lint: install
 	lint-imports
 
 check: lint
-	pytest -m "not slow"
+	pytest -n 2 --dist worksteal -m "not slow"
 
 use: install
 	stockpot use tiny

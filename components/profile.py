@@ -22,6 +22,7 @@ class Profile(BaseModel):
     threads: int = Field(default=1, ge=1, description="CPU threads per process; 1 makes digests equal between runs")
     zero_stage: Literal[0, 1, 2, 3] = Field(default=0, description="DeepSpeed ZeRO stage")
     precision: Literal["fp32", "bf16"] = Field(default="fp32", description="dtype of weights and activations in training")
+    judge_requests: int = Field(default=8, ge=1, description="requests to a judge's endpoint at the same time")
     checkpoint_seconds: float = Field(default=60, gt=0, description="time between two training checkpoints, seconds")
     grace_seconds: float = Field(default=20, gt=0, description="time between SIGTERM and SIGKILL, seconds; a checkpoint must fit in")
     unit_timeout_seconds: float = Field(default=86_400, gt=0, description="a unit that runs longer is stopped, seconds")

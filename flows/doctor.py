@@ -12,10 +12,12 @@ from rich.console import Console
 
 from components import tracking
 from components.errors import StockpotError
+from components.pipeline.content import Content
 from components.pipeline.graph import ENGINE
 from components.profile import load_profile
 from components.settings import Settings
-from flows.prefect_server import LOCAL_SERVER, answers
+from components.storage import open_storage
+from flows.prefect_server import answers, server_address
 
 LEAST_FREE_GIB = 2.0
 
@@ -29,8 +31,10 @@ def doctor(as_json: bool) -> int:
         "project": _project,
         "disk": lambda: _disk(settings.home),
         "profile": lambda: f"{settings.profile}: {load_profile(settings.profile).model_dump_json()}",
+        "remote": _remote,
+        "store": lambda: _store(settings),
         "mlflow": lambda: _mlflow(settings),
-        "prefect": _prefect,
+        "prefect": lambda: _prefect(settings),
         "accelerator": _accelerator,
     }
     results = [_examine(name, check) for name, check in checks.items()]
@@ -76,14 +80,28 @@ def _disk(home: Path) -> str:
     return f"{free:.1f} GiB free"
 
 
+def _remote() -> str:
+    content = Content(Path())
+    if content.remote is None:
+        return "no DVC remote: finished steps stay on this machine"
+    content.lookup("0" * 64)
+    return content.remote.title
+
+
+def _store(settings: Settings) -> str:
+    open_storage(settings.store).list("promotions/")
+    return f"checkpoints and promotions in {settings.store}"
+
+
 def _mlflow(settings: Settings) -> str:
     uri = settings.tracking_uri or tracking.default_uri(settings.home)
     tracking.check(uri)
     return uri
 
 
-def _prefect() -> str:
-    return f"server at {LOCAL_SERVER}" if answers(LOCAL_SERVER) else "no server running: `stockpot run` starts a temporary one"
+def _prefect(settings: Settings) -> str:
+    url = server_address(settings)
+    return f"server at {url}" if answers(url) else "no server running: `stockpot run` starts a temporary one, `make ui` one that stays"
 
 
 def _accelerator() -> str:

@@ -16,32 +16,52 @@ from pathlib import Path
 from rich.console import Console
 
 from components.errors import SetupError
+from components.settings import Settings
+from flows.running import recorded
 
-LOCAL_SERVER = "http://127.0.0.1:4200/api"
 START_SECONDS = 180
 """Longest wait for a temporary server; 13 to 29 s were seen on two cores."""
 PR_SET_PDEATHSIG = 1
 """prctl(2): the signal that a process gets when its parent dies."""
 
 
-def prepare_prefect(home: Path, debug: bool) -> None:
+def prepare_prefect(settings: Settings, debug: bool) -> None:
     """Sets what Prefect must find in the environment when it is imported, and starts a server where none answers.
 
     What the user's environment says wins. Raises SetupError when no server can be started.
     """
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     os.environ.setdefault("PREFECT_LOGGING_EXTRA_LOGGERS", "components")
+    os.environ.setdefault("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", "30")  # infra/automations.yaml listens to it
     if not debug:
         os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
-    url = os.environ.get("PREFECT_API_URL", LOCAL_SERVER)
+    url = server_address(settings)
     if not answers(url):
         if "PREFECT_API_URL" in os.environ:
             Console(stderr=True).print(f"Prefect server {url} does not answer: using a temporary one", style="yellow")
-        url = start_temporary_server(home / "logs" / "prefect-server.log")
+        url = start_temporary_server(settings.home.absolute())
     os.environ["PREFECT_API_URL"] = url
 
 
-def start_temporary_server(log: Path) -> str:
+def server_address(settings: Settings) -> str:
+    """Where a server is looked for: PREFECT_API_URL, else the one that `stockpot ui` has started for this checkout, else the port of the settings."""
+    return os.environ.get("PREFECT_API_URL") or own_server(settings.home) or f"http://127.0.0.1:{settings.prefect_port}/api"
+
+
+def own_server(home: Path) -> str | None:
+    """The API address of the server that `stockpot ui` has started for this checkout; None when it does not run."""
+    return next((r.address for r in recorded(home / "ui") if r.name == "prefect" and r.leader()), None)
+
+
+def server_environment(home: Path) -> dict[str, str]:
+    """For a server of this checkout: its database is `.stockpot/prefect/`, so that `stockpot ui` shows the runs of temporary servers too."""
+    rest = {k: v for k, v in os.environ.items() if k != "PREFECT_API_URL"}
+    leases = "prefect.server.concurrency.lease_storage.filesystem"  # in memory, a run that was cut off would block its deployment for ever
+    ours = {"PREFECT_HOME": str(home / "prefect"), "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": leases}
+    return {**ours, **rest}
+
+
+def start_temporary_server(home: Path) -> str:
     """The address of a server on a free port of loopback that ends with this process, after Prefect has sent its last events there.
 
     It has a session of its own: Ctrl-C is for the flow. Raises SetupError when it does not start.
@@ -49,17 +69,17 @@ def start_temporary_server(log: Path) -> str:
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
+    log = home / "logs" / "prefect-server.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     address = f"http://127.0.0.1:{port}/api"
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port), "--no-ui"]
-    environment = {k: v for k, v in os.environ.items() if k != "PREFECT_API_URL"}
     with log.open("wb") as out:
         server = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=out,
-            env=environment,
+            env=server_environment(home),
             start_new_session=True,
             preexec_fn=_die_with_parent,  # noqa: PLW1509 - no other thread runs yet
         )

@@ -11,18 +11,22 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
+
+from tests import s3_server as ceph
 
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
 
-for name in [n for n in os.environ if n.startswith(("STOCKPOT_", "MLFLOW_", "PREFECT_"))]:
+for name in [n for n in os.environ if n.startswith(("STOCKPOT_", "MLFLOW_", "PREFECT_", "AWS_"))]:
     del os.environ[name]  # the tests must not meet the developer's own servers
+os.environ |= {"AWS_CONFIG_FILE": "/none", "AWS_SHARED_CREDENTIALS_FILE": "/none", "AWS_EC2_METADATA_DISABLED": "true"}
 os.environ["OMP_NUM_THREADS"] = "1"
 
 
@@ -113,40 +117,84 @@ def same_environment() -> Iterator[None]:
     os.environ.update(before)
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Ends the shared servers when every worker is done with them."""
+    if not hasattr(session.config, "workerinput"):
+        for file in common(session.config).glob("s3/ceph.pid"):
+            os.killpg(int(file.read_text()), signal.SIGKILL)  # nothing of it is wanted: no time for a clean end
+        for file in common(session.config).glob("*/server.pid"):
+            pid = int(file.read_text())
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(pid, signal.SIGTERM)
+                for _ in range(40):
+                    time.sleep(0.25)
+                    os.killpg(pid, 0)
+                os.killpg(pid, signal.SIGKILL)
+
+
+def common(config: pytest.Config) -> Path:
+    """A folder that all workers of this test run share."""
+    base: Path = config._tmp_path_factory.getbasetemp()  # type: ignore[attr-defined]
+    return base.parent if hasattr(config, "workerinput") else base
+
+
+def once(folder: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What `make` returns; the first worker that asks makes it, the others wait for it."""
+    folder.mkdir(exist_ok=True)
+    made = folder / "made.json"
+    with FileLock(folder / "lock"):
+        if not made.exists():
+            made.write_text(json.dumps(make()))
+    return json.loads(made.read_text())
+
+
 @pytest.fixture(scope="session")
-def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+def prefect_server(request: pytest.FixtureRequest) -> dict[str, str]:
     """The environment of a real Prefect server on loopback."""
-    port, home = free_port(), tmp_path_factory.mktemp("prefect")
+    home = common(request.config) / "prefect"
+    return once(home, lambda: start_prefect(home))
+
+
+def start_prefect(home: Path) -> dict[str, str]:
+    """Starts a server in a process group of its own; its pid is in `server.pid`."""
+    port = free_port()
     env = {"PREFECT_API_URL": f"http://127.0.0.1:{port}/api", "PREFECT_HOME": str(home), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
+    pages = {"PREFECT_SERVER_UI_API_URL": env["PREFECT_API_URL"]}
     with (home / "server.log").open("w") as log:
-        command = [str(BIN / "prefect"), "server", "start", "--host", "127.0.0.1", "--port", str(port), "--no-ui"]
-        server = subprocess.Popen(command, env={**os.environ, **env}, stdout=log, stderr=log, start_new_session=True)
-    try:
-        for _ in range(480):
-            try:
-                urllib.request.urlopen(f"{env['PREFECT_API_URL']}/health", timeout=1)
-                break
-            except OSError:
-                assert server.poll() is None, (home / "server.log").read_text()
-                time.sleep(0.25)
-        else:
-            raise AssertionError((home / "server.log").read_text())
-        yield env
-    finally:
-        os.killpg(server.pid, signal.SIGTERM)
+        command = [str(BIN / "prefect"), "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+        server = subprocess.Popen(command, env={**os.environ, **env, **pages}, stdout=log, stderr=log, start_new_session=True)
+    (home / "server.pid").write_text(str(server.pid))
+    for _ in range(480):
         try:
-            server.wait(10)
-        except subprocess.TimeoutExpired:
-            os.killpg(server.pid, signal.SIGKILL)
+            urllib.request.urlopen(f"{env['PREFECT_API_URL']}/health", timeout=1)
+            return env
+        except OSError:
+            assert server.poll() is None, (home / "server.log").read_text()
+            time.sleep(0.25)
+    raise AssertionError((home / "server.log").read_text())
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory, prefect_server: dict[str, str]) -> tuple[Project, Ended]:
+def s3_server(request: pytest.FixtureRequest) -> ceph.S3Server:
+    """A real S3 server on loopback."""
+    if absent := ceph.absent():
+        pytest.skip(f"no S3 server: {', '.join(absent)} not installed: {ceph.INSTALL}")
+    folder = common(request.config) / "s3"
+    return ceph.S3Server(**once(folder, lambda: vars(ceph.start(folder))))
+
+
+@pytest.fixture(scope="session")
+def finished(request: pytest.FixtureRequest, prefect_server: dict[str, str]) -> tuple[Project, Ended]:
     """A project in which the micro chain has run once, and how that run ended. Read it, copy it, do not change it."""
-    project = make_project(tmp_path_factory.mktemp("micro") / "project", prefect_server)
-    ended = project.stockpot("run", "micro", "--use", "--json")
-    assert ended.code == 0, ended.err
-    return project, ended
+    folder = common(request.config) / "micro"
+
+    def run() -> dict[str, Any]:
+        ended = make_project(folder / "project", prefect_server).stockpot("run", "micro", "--use", "--json")
+        assert ended.code == 0, ended.err
+        return vars(ended)
+
+    ended = Ended(**once(folder, run))
+    return Project(folder / "project", prefect_server), ended
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Step `curate`: which ingested rows reach training. Filters tag rows with verdicts, in the order of the recipe; this step drops.
+"""Step `curate`: which ingested rows reach training. Filters give verdicts, in the order of the recipe; this step drops.
 
 Rows keep the order of the recipe's sources and of their files. A filter sees only what the ones before it kept.
 """
@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from components.curation.filter import DROP, KEEP, QUARANTINE, Filter
+from components.curation.filter import DROP, KEEP, NO_VERDICT, QUARANTINE, TAG, Filter
 from components.curation.filters import FILTERS
 from components.data.canonical import QUARANTINE_SCHEMA, SCHEMA, ShardWriter, read_shard, shards, write_parquet
 from components.errors import DataError, RecipeError
@@ -47,12 +47,22 @@ class Judgement(NamedTuple):
     def actions(self) -> np.ndarray:
         return np.array(self.verdicts["action"].to_pylist(), dtype=object)
 
+    def ends(self) -> np.ndarray:
+        """Where the rows go: a tagged row is kept."""
+        actions = self.actions()
+        return np.where(actions == TAG, KEEP, actions)
+
+    def reasons(self, action: str) -> Counter[str]:
+        """How often each reason led to `action`."""
+        return Counter(self.verdicts.filter(pa.array(self.actions() == action))["reason"].to_pylist())
+
     def counts(self) -> dict[str, Any]:
-        """Rows seen and what became of them; `threshold` by source and language, null where it is no finite number."""
-        action = Counter(self.verdicts["action"].to_pylist())
+        """Rows seen and what became of them: `tagged` and `no_verdict` ones are among the kept. `threshold` by source and language, null where not finite."""
+        end = Counter(self.ends().tolist())
         found = self.filter.thresholds()
         threshold = {k: v if math.isfinite(v) else None for k, v in found.items()} if found is not None else None
-        numbers = {"seen": len(self.rows), "kept": action[KEEP], "dropped": action[DROP], "quarantined": action[QUARANTINE]}
+        numbers = {"seen": len(self.rows), "kept": end[KEEP], "dropped": end[DROP], "quarantined": end[QUARANTINE]}
+        numbers |= {"tagged": self.reasons(TAG).total(), "no_verdict": self.reasons(KEEP)[NO_VERDICT]}
         return {"kind": self.filter.kind, "version": self.filter.version, **numbers, "threshold": threshold}
 
 
@@ -84,7 +94,7 @@ class Corpus:
         rows = np.concatenate(seen)
         shown = self.index.take(pa.array(rows)).append_column("facts", pa.chunked_array(facts, type=facts[0].type if facts else pa.null()))
         judgement = Judgement(judging, rows, judging.judge(shown))
-        self.alive[rows[judgement.actions() != KEEP]] = False
+        self.alive[rows[judgement.ends() != KEEP]] = False
         return judgement
 
 
@@ -106,7 +116,7 @@ class Ledger:
     def add(self, judgement: Judgement) -> None:
         """Writes down what a filter said."""
         self.judgements.append(judgement)
-        self.last[judgement.rows] = judgement.actions()
+        self.last[judgement.rows] = judgement.ends()
 
     def within(self, rows: slice) -> Iterator[tuple[int, dict[str, Any]]]:
         """(row counted from the slice's start, verdict with filter, version and detail) for a slice of all rows, filter by filter."""
@@ -160,7 +170,7 @@ def _counts(corpus: Corpus, ledger: Ledger, refused: pa.Table) -> dict[str, Any]
         per_source[source] = {"rows_in": sum(numbers.values()), **numbers}
     reasons = Counter(refused["reason"].to_pylist())
     for judgement in ledger.judgements:
-        reasons.update(judgement.verdicts.filter(pa.array(judgement.actions() == DROP))["reason"].to_pylist())
+        reasons.update(judgement.reasons(DROP))
     totals = {key: sum(numbers[key] for numbers in per_source.values()) for key in ("rows_in", "rows_kept", "quarantined", "dropped")}
     return {**totals, "by_reason": dict(sorted(reasons.items())), "per_source": per_source, "filters": [j.counts() for j in ledger.judgements]}
 

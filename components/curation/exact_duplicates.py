@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from components.curation.filter import DROP, KEEP, VERDICTS, Filter
+from components.curation.filter import DROP, KEEP, Filter, verdicts
 from components.data.images import ImageError, decode, pixel_digest
 from components.recipe.curation import ExactDuplicates as Config
 
@@ -47,5 +47,4 @@ class ExactDuplicates(Filter[Config]):
         for digest in rows["facts"].to_pylist():
             first.append(digest not in seen)
             seen.add(digest)
-        columns = [[KEEP if f else DROP for f in first], [None] * len(first), ["" if f else REASON for f in first], [""] * len(first)]
-        return pa.table([pa.array(c, type=f.type) for c, f in zip(columns, VERDICTS, strict=True)], schema=VERDICTS)
+        return verdicts([KEEP if f else DROP for f in first], [None] * len(first), ["" if f else REASON for f in first])

@@ -1,9 +1,10 @@
 """What every curation filter is: facts about each row, shard by shard, then verdicts over all rows at once.
 
-A filter tags; the curate step drops. The two halves keep memory bounded: pictures are in memory for one shard at a time.
+A filter says what it finds; the curate step drops. The two halves keep memory bounded: pictures are in memory for one shard at a time.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import ClassVar, Generic, TypeVar
 
 import pyarrow as pa
@@ -13,9 +14,13 @@ from components.step import Step
 
 C = TypeVar("C", bound=Section)
 
-KEEP, DROP, QUARANTINE = "keep", "drop", "quarantine"
+KEEP, TAG, DROP, QUARANTINE = "keep", "tag", "drop", "quarantine"
+"""A tagged row stays, and carries the verdict."""
 VERDICTS = pa.schema([("action", pa.string()), ("score", pa.float64()), ("reason", pa.string()), ("detail", pa.string())])
-"""One row per judged row; `reason` is a code and empty for kept rows, `detail` a sentence for quarantine."""
+"""One row per judged row; `reason` is a code and empty for rows that are just kept, `detail` a sentence for quarantine."""
+
+NO_VERDICT = "no_verdict"
+"""Reason of a row that is kept because its judge gave no answer that could be read."""
 
 
 class Filter(ABC, Generic[C]):
@@ -44,3 +49,9 @@ class Filter(ABC, Generic[C]):
     def thresholds(self) -> dict[str, float] | None:
         """Where the last `judge` cut, by `source/language`; None for filters that do not cut."""
         return None
+
+
+def verdicts(actions: Sequence[str], scores: Sequence[float | None], reasons: Sequence[str]) -> pa.Table:
+    """VERDICTS from its columns, without details."""
+    columns = [actions, scores, reasons, [""] * len(actions)]
+    return pa.table([pa.array(c, type=f.type) for c, f in zip(columns, VERDICTS, strict=True)], schema=VERDICTS)

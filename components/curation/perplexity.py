@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from components.curation.filter import DROP, KEEP, VERDICTS, Filter
+from components.curation.filter import DROP, KEEP, Filter, verdicts
 from components.curation.scorer import Scorer
 from components.profile import step_profile
 from components.recipe.curation import Perplexity as Config
@@ -57,8 +57,7 @@ class Perplexity(Filter[Config]):
             kept[[members[i] for i in lowest]] = True
             if lowest:
                 self._thresholds[group] = float(scores[members[lowest[-1]]])
-        columns = [[KEEP if k else DROP for k in kept], scores, ["" if k else REASON for k in kept], [""] * rows.num_rows]
-        return pa.table([pa.array(c, type=f.type) for c, f in zip(columns, VERDICTS, strict=True)], schema=VERDICTS)
+        return verdicts([KEEP if k else DROP for k in kept], scores, ["" if k else REASON for k in kept])
 
     def thresholds(self) -> dict[str, float] | None:
         return self._thresholds

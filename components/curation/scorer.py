@@ -1,4 +1,4 @@
-"""Perplexity of answers under a language model, from the text alone (POINTS1.5, arXiv:2412.08443, equation 2)."""
+"""How likely answers are under a language model, from the text alone; perplexity as in POINTS1.5 (arXiv:2412.08443, equation 2)."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -45,7 +45,7 @@ class Scorer:
         self.folder = folder
         self.context: int = model.config.llm.max_position_embeddings
         self.llm = model.llm.float().eval()
-        self._known: dict[tuple[tuple[int, ...], tuple[int, ...]], float] = {}
+        self._known: dict[tuple[tuple[int, ...], tuple[int, ...]], tuple[float, int]] = {}
 
     def perplexities(self, conversations: Sequence[Conversation], max_tokens: int = BATCH_TOKENS) -> np.ndarray:
         """exp of the mean negative natural log-probability of all answer tokens and their `<|im_end|>`, float64 (conversations,).
@@ -53,19 +53,32 @@ class Scorer:
         The probability of a token is conditioned on the whole conversation before it. A conversation longer than the model's
         context is not scored and gets infinity. Raises DataError when the model gives no numbers.
         """
+        sums, tokens = self._likelihoods(conversations, max_tokens).T
+        with np.errstate(over="ignore"):
+            return np.exp(-sums / tokens)
+
+    def log_likelihoods(self, conversations: Sequence[Conversation], max_tokens: int = BATCH_TOKENS) -> np.ndarray:
+        """Sum of the natural log-probabilities of all answer tokens and their `<|im_end|>`, float64 (conversations,).
+
+        Minus infinity for a conversation longer than the model's context. Raises DataError when the model gives no numbers.
+        """
+        return self._likelihoods(conversations, max_tokens)[:, 0]
+
+    def _likelihoods(self, conversations: Sequence[Conversation], max_tokens: int) -> np.ndarray:
+        """Sum of log-probabilities and number of scored tokens, float64 (conversations, 2)."""
         encoded = [self.processor.encode(without_marks(messages), []) for messages in conversations]
         keys = [(tuple(e.input_ids), tuple(e.labels)) for e in encoded]
         new = dict(zip(keys, encoded, strict=True))
         new = {key: e for key, e in new.items() if key not in self._known}
         fitting = [key for key, e in new.items() if len(e.input_ids) <= self.context]
-        self._known.update(dict.fromkeys(new, np.inf))
+        self._known.update(dict.fromkeys(new, (-np.inf, 1)))
         for batch in batches([len(key[0]) for key in fitting], max_tokens):
             chosen = [fitting[i] for i in batch]
             self._known.update(zip(chosen, self._score([new[key] for key in chosen]), strict=True))
-        return np.array([self._known[key] for key in keys], dtype=np.float64)
+        return np.array([self._known[key] for key in keys], dtype=np.float64).reshape(-1, 2)
 
     @torch.inference_mode()
-    def _score(self, samples: list[Encoded]) -> list[float]:
+    def _score(self, samples: list[Encoded]) -> list[tuple[float, int]]:
         """Right-padded: under causal attention no token sees the padding behind it, so no mask is needed."""
         length = max(len(s.input_ids) for s in samples)
         pad = self.processor.pad_token_id
@@ -76,8 +89,6 @@ class Scorer:
         log_probs = torch.log_softmax(self.llm.lm_head(hidden[learned]).float(), dim=-1)
         tokens = log_probs.gather(1, labels[learned][:, None])[:, 0].double()
         sums = torch.zeros(len(samples), dtype=torch.float64).index_add_(0, learned.nonzero()[:, 0], tokens)
-        means = -(sums / learned.sum(1)).numpy()
-        if np.isnan(means).any():
+        if sums.isnan().any():
             raise DataError(f"{self.folder}: the scorer gives no numbers: its training diverged; lower the learning rate of its stage")
-        with np.errstate(over="ignore"):
-            return np.exp(means).tolist()
+        return list(zip(sums.tolist(), learned.sum(1).tolist(), strict=True))

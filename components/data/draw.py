@@ -1,12 +1,12 @@
-"""Step `draw`: a corpus of coloured shapes in the form in which a user's own files would come.
+"""Step `draw`: a bilingual corpus of coloured shapes in the form in which a user's own files would come.
 
 Training rows are LLaVA JSON with a folder of pictures, benchmarks are VLMEvalKit TSV. No benchmark picture shares its pixels or
-its drawing specification with a training picture. What a deliberate defect is stands in the row's id alone; nothing reads it there.
+its drawing specification with a training picture. Which row has which deliberate defect stands in noise.jsonl, which no step reads.
 """
 
 import base64
 import csv
-import io
+import hashlib
 import json
 import logging
 import random
@@ -16,8 +16,11 @@ from typing import Any
 
 from PIL import Image
 
+from components.data.defects import encode
+from components.data.drawn_rows import Drawn, Row, caption_rows, numbered, question_rows, text_rows
 from components.data.images import pixel_digest
-from components.data.shapes import DESCRIBE, PAIRS, QUESTIONS, Scene, picture, random_scene
+from components.data.shapes import MAX_COUNT, PAIRS, Scene, picture, random_scene
+from components.data.wording import KINDS, LANGUAGES, answer, question
 from components.errors import RecipeError
 from components.progress import track
 from components.recipe.draw import Draw
@@ -28,6 +31,9 @@ logger = logging.getLogger(__name__)
 COLUMNS = ["index", "image", "question", "answer", "category", "language"]
 ATTEMPTS = 1000
 """Scenes tried for one picture before the recipe is called impossible."""
+
+JPEG_SHARE = 0.2
+"""Share of the training pictures that are JPEG files, the others are PNG: a suffix says nothing about a defect."""
 
 
 class Studio:
@@ -42,12 +48,22 @@ class Studio:
         """Random numbers that depend on the recipe's seed and these names alone."""
         return random.Random("/".join(map(str, ("draw", self.seed, *names))))
 
+    def subjects(self, split: str, number: int, pairs: Sequence[tuple[str, str]]) -> list[tuple[tuple[str, str], int]]:
+        """`number` colour-shape pairs with a count, each combination about as often as any other, in random order."""
+        deck = [(pair, count) for pair in pairs for count in range(1, MAX_COUNT + 1)]
+        rng = self.rng(split, "subjects")
+        return [subject for _ in range(0, number, len(deck) or 1) for subject in rng.sample(deck, len(deck))][:number]
+
+    def scene(self, subject: tuple[tuple[str, str], int], rng: random.Random) -> Scene:
+        """A scene of this subject, which may be like others: for text."""
+        return random_scene(*subject, self.min_side, self.max_side, rng)
+
     def draw(self, split: str, number: int, pairs: Sequence[tuple[str, str]]) -> Iterator[tuple[Scene, Image.Image]]:
         """`number` new pictures of these colour-shape pairs. Raises RecipeError when there are no more different ones."""
-        for i in range(number):
+        for i, subject in enumerate(self.subjects(split, number, pairs)):
             rng = self.rng(split, i)
             for _ in range(self.attempts):
-                scene = random_scene(rng.choice(pairs), self.min_side, self.max_side, rng)
+                scene = self.scene(subject, rng)
                 image = picture(scene)
                 digest = pixel_digest(image)
                 if scene not in self._scenes and digest not in self._pixels:
@@ -59,86 +75,41 @@ class Studio:
             yield scene, image
 
 
-def encode(image: Image.Image, form: str) -> bytes:
-    """The file of a picture: PNG, or JPEG with the least loss."""
-    buffer = io.BytesIO()
-    image.save(buffer, form, **({"quality": 95, "subsampling": 0} if form == "JPEG" else {}))
-    return buffer.getvalue()
+class Album:
+    """The folder of training pictures. A file's name is a digest of its bytes: it says nothing about the row."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        folder.mkdir()
+
+    def save(self, image_bytes: bytes, suffix: str) -> str:
+        """Writes one file and returns its name."""
+        name = hashlib.sha256(image_bytes).hexdigest()[:16] + suffix
+        (self.folder / name).write_bytes(image_bytes)
+        return name
 
 
-def _row(row_id: str, turns: list[tuple[str, str]], image: str | None) -> dict[str, Any]:
-    """A LLaVA row; the first question carries the picture's mark."""
-    conversations = [{"from": who, "value": text} for question, answer in turns for who, text in (("human", question), ("gpt", answer))]
-    if image is None:
-        return {"id": row_id, "conversations": conversations}
-    conversations[0]["value"] = f"<image>\n{conversations[0]['value']}"
-    return {"id": row_id, "image": image, "conversations": conversations}
-
-
-def _write_rows(path: Path, rows: list[dict[str, Any]], rng: random.Random) -> None:
-    rng.shuffle(rows)
-    path.write_text("[\n" + ",\n".join(json.dumps(row) for row in rows) + "\n]\n", encoding="utf-8")
-
-
-def _questions(scene: Scene, rng: random.Random) -> list[tuple[str, str]]:
-    """One turn per kind of question, in random order and wording."""
-    return [(rng.choice(QUESTIONS[kind]), scene.answer(kind)) for kind in rng.sample(list(QUESTIONS), len(QUESTIONS))]
-
-
-def _scrambled(caption: str, rng: random.Random) -> str:
-    words = caption.split()
-    while " ".join(words) == caption:
-        rng.shuffle(words)
-    return " ".join(words)
+def _write_rows(step: Step, source: str, rows: Sequence[Row], rng: random.Random) -> list[dict[str, Any]]:
+    """Writes a source and returns the labels of its defects."""
+    samples, labels = numbered(source, rows, rng)
+    lines = ",\n".join(json.dumps(row, ensure_ascii=False) for row in samples)
+    (step.data / f"{source}.json").write_text(f"[\n{lines}\n]\n", encoding="utf-8")
+    return labels
 
 
 def _write_benchmark(path: Path, drawn: list[tuple[Scene, Image.Image]], rng: random.Random) -> None:
-    """Every kind of question for every picture."""
+    """Every kind of question for every picture, in every language."""
     with path.open("w", encoding="utf-8", newline="") as f:
         writer = csv.writer(f, delimiter="\t", lineterminator="\n")
         writer.writerow(COLUMNS)
-        asked = [(scene, base64.b64encode(encode(image, "PNG")).decode(), kind) for scene, image in drawn for kind in QUESTIONS]
-        for index, (scene, image, kind) in enumerate(asked):
-            writer.writerow([index, image, rng.choice(QUESTIONS[kind]), scene.answer(kind), kind, "en"])
-
-
-def _write_captions(data: Path, config: Draw, studio: Studio, drawn: list[tuple[Scene, str]], seen: list[tuple[str, str]]) -> None:
-    """One caption a picture, and the defects of captions."""
-    rng, noise = studio.rng("captions"), config.noise
-    rows = [_row(f"caption-{i:06d}", [(rng.choice(DESCRIBE), scene.caption)], name) for i, (scene, name) in enumerate(drawn)]
-    repeated = [{**row, "id": f"duplicate-{i:06d}"} for i, row in enumerate(rng.choices(rows, k=noise.duplicates))]
-    for i, (scene, name) in enumerate(rng.choices(drawn, k=noise.scrambled)):
-        rows.append(_row(f"scrambled-{i:06d}", [(rng.choice(DESCRIBE), _scrambled(scene.caption, rng))], name))
-    for i, (scene, _) in enumerate(rng.choices(drawn, k=noise.missing)):
-        rows.append(_row(f"missing-{i:06d}", [(rng.choice(DESCRIBE), scene.caption)], f"missing-{i:06d}.png"))
-    for i, (scene, image) in enumerate(studio.draw("truncated", noise.truncated, seen)):
-        whole = encode(image, "JPEG")
-        Path(data, "images", f"truncated-{i:06d}.jpg").write_bytes(whole[: len(whole) * 4 // 5])
-        rows.append(_row(f"truncated-{i:06d}", [(rng.choice(DESCRIBE), scene.caption)], f"truncated-{i:06d}.jpg"))
-    _write_rows(data / "captions.json", rows + repeated, rng)
-
-
-def _write_questions(data: Path, config: Draw, studio: Studio, drawn: list[tuple[Scene, str]]) -> None:
-    """One row of three questions a picture, and rows without an answer: an empty one, or none at all."""
-    rng = studio.rng("questions")
-    rows = [_row(f"question-{i:06d}", _questions(scene, rng), name) for i, (scene, name) in enumerate(drawn)]
-    for i, (scene, name) in enumerate(rng.choices(drawn, k=config.noise.unanswered)):
-        row = _row(f"unanswered-{i:06d}", [(_questions(scene, rng)[0][0], "")], name)
-        rows.append(row if i % 2 else {**row, "conversations": row["conversations"][:1]})
-    _write_rows(data / "questions.json", rows, rng)
-
-
-def _write_text(data: Path, config: Draw, studio: Studio, seen: list[tuple[str, str]]) -> None:
-    """The scene in words, then questions about it: what a language model must know before it meets pictures."""
-    rng = studio.rng("text")
-    rows = []
-    for i in range(config.train):
-        scene = random_scene(rng.choice(seen), config.min_side, config.max_side, rng)
-        turns = [*_questions(scene, rng), (rng.choice(DESCRIBE), scene.caption)]
-        rng.shuffle(turns)
-        turns[0] = (f"{scene.caption}\n{turns[0][0]}", turns[0][1])
-        rows.append(_row(f"text-{i:06d}", turns, None))
-    _write_rows(data / "text.json", rows, rng)
+        index = 0
+        for scene, image in drawn:
+            first = str(index)
+            for language in LANGUAGES:
+                for kind in KINDS:
+                    shown = base64.b64encode(encode(image, "PNG")).decode() if str(index) == first else first
+                    writer.writerow([index, shown, question(kind, language, rng), answer(scene, kind, language), kind, language])
+                    index += 1
 
 
 def run(step: Step) -> None:
@@ -147,17 +118,23 @@ def run(step: Step) -> None:
     withheld = sorted(set(config.withheld))
     seen = [pair for pair in PAIRS if pair not in withheld]
     studio = Studio(step.seed, config.min_side, config.max_side)
-    num_withheld = max(12, config.report // 4) if withheld else 0
+    num_withheld = max(6, config.report // 4) if withheld else 0
     for split, number, pairs in (("report", config.report, seen), ("selection", config.selection, seen), ("withheld", num_withheld, withheld)):
         _write_benchmark(step.data / f"{split}.tsv", list(studio.draw(split, number, pairs)), studio.rng(split, "questions"))
 
-    (step.data / "images").mkdir()
+    album, forms = Album(step.data / "images"), studio.rng("forms")
     drawn = []
-    for i, (scene, image) in enumerate(track(studio.draw("train", config.train, seen), "draw", config.train)):
-        name = f"{i:06d}.png"
-        Path(step.data, "images", name).write_bytes(encode(image, "PNG"))
-        drawn.append((scene, name))
-    _write_captions(step.data, config, studio, drawn, seen)
-    _write_questions(step.data, config, studio, drawn)
-    _write_text(step.data, config, studio, seen)
+    for scene, image in track(studio.draw("train", config.train, seen), "draw", config.train):
+        jpeg = forms.random() < JPEG_SHARE
+        drawn.append(Drawn(scene, album.save(encode(image, "JPEG" if jpeg else "PNG"), ".jpg" if jpeg else ".png")))
+    extra = [scene for scene, _ in studio.draw("truncated", config.noise.truncated, seen)]
+    told = [studio.scene(subject, studio.rng("told", i)) for i, subject in enumerate(studio.subjects("text", 2 * config.train, seen))]
+    rng = studio.rng("rows")
+    rows = {
+        "captions": caption_rows(drawn, extra, config.noise, album.save, rng),
+        "questions": question_rows(rng.sample(drawn, len(drawn)), config.noise, rng),
+        "text": text_rows(told, rng),
+    }
+    labels = [label for source, made in rows.items() for label in _write_rows(step, source, made, rng)]
+    step.side("noise.jsonl").write_text("".join(json.dumps(label) + "\n" for label in labels), encoding="utf-8")
     logger.info("drew %d training pictures and %d, %d, %d to report, to select and withheld", len(drawn), config.report, config.selection, num_withheld)

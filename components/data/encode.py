@@ -14,11 +14,15 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
+from components.data.augment import rng_of, vary
 from components.data.canonical import IMAGE_MARK, read_shards
+from components.data.held_out import Split, split_of
 from components.data.images import ImageError, decode, size
 from components.data.sampler import in_subset
 from components.errors import DataError
 from components.models.processor import Processor
+from components.recipe.augment import Augment
+from components.recipe.held_out import HeldOut
 
 IGNORE = -100
 """Label of a token that is not learned."""
@@ -52,16 +56,16 @@ class Sample:
         return int((self.labels != IGNORE).sum())
 
 
-def read_rows(folders: Iterable[Path], percent: int = 100, subset_seed: int = 0) -> list[dict[str, Any]]:
-    """The rows of all folders, in order, or the share of them that `subset_seed` draws. Keys: id, source, images, messages.
+def read_split(folders: Iterable[Path], split: Split, held_out: HeldOut) -> list[dict[str, Any]]:
+    """The rows of all folders, in order, that are in `split`. Keys: id, source, language, category, images, messages."""
+    columns = ["id", "source", "language", "category", "images", "messages"]
+    return [row for folder in folders for row in read_shards(folder, columns).to_pylist() if split_of(row, held_out) == split]
 
-    Raises DataError when nothing is left.
-    """
+
+def read_rows(folders: Iterable[Path], percent: int = 100, subset_seed: int = 0, held_out: HeldOut | None = None) -> list[dict[str, Any]]:
+    """The rows to train on: those of `read_split`, or the share of them that `subset_seed` draws. Raises DataError when nothing is left."""
     folders = list(folders)
-    rows: list[dict[str, Any]] = []
-    for folder in folders:
-        table = read_shards(folder, ["id", "source", "images", "messages"])
-        rows += [row for row in table.to_pylist() if in_subset(row["source"], row["id"], percent, subset_seed)]
+    rows = [r for r in read_split(folders, "train", held_out or HeldOut()) if in_subset(r["source"], r["id"], percent, subset_seed)]
     if not rows:
         where = ", ".join(map(str, folders))
         raise DataError(f"{where}: no rows are left for this stage: check data.sources and data.percent, and what curation dropped (its verdicts say why)")
@@ -102,22 +106,33 @@ def encode(row: dict[str, Any], processor: Processor, template: Literal["chat", 
 
 
 class Pictures:
-    """Patch rows of pictures, kept for the next epoch as far as `cache_bytes` goes (least recently used leaves first)."""
+    """Patch rows of pictures, kept for the next epoch as far as `cache_bytes` goes (least recently used leaves first).
 
-    def __init__(self, processor: Processor, cache_bytes: int = CACHE_BYTES) -> None:
-        self.processor, self.room = processor, cache_bytes
-        self._kept: OrderedDict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = OrderedDict()
+    With `augment`, copy 0 is the picture itself and the others are varied, each always in the same way for one `seed`.
+    """
 
-    def patches(self, samples: Sequence[Sample], row: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    def __init__(self, processor: Processor, cache_bytes: int = CACHE_BYTES, augment: Augment | None = None, seed: int = 0) -> None:
+        self.processor, self.room, self.augment, self.seed = processor, cache_bytes, augment, seed
+        self._kept: OrderedDict[tuple[int, int, int], tuple[np.ndarray, np.ndarray]] = OrderedDict()
+
+    @property
+    def copies(self) -> int:
+        """Copies of a picture that there are, itself included."""
+        return 1 + (self.augment.copies if self.augment else 0)
+
+    def patches(self, samples: Sequence[Sample], row: int, copy: int = 0) -> list[tuple[np.ndarray, np.ndarray]]:
         """For every picture of samples[row]: patches float32 (P, D) and grids int64 (views, 3). Raises DataError."""
-        return [self._patches(samples[row], (row, n)) for n in range(len(samples[row].images))]
+        return [self._patches(samples[row], (row, n, copy)) for n in range(len(samples[row].images))]
 
-    def _patches(self, sample: Sample, key: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    def _patches(self, sample: Sample, key: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
         if key in self._kept:
             self._kept.move_to_end(key)
             return self._kept[key]
+        _, number, copy = key
         try:
-            picture = decode(sample.images[key[1]], max_pixels=sys.maxsize)  # curation has refused what is too large
+            picture = decode(sample.images[number], max_pixels=sys.maxsize)  # curation has refused what is too large
+            if self.augment and copy:
+                picture = vary(self.processor.resize(picture), self.augment, rng_of(self.seed, sample.id, number, copy))
             made = self.processor.image(picture)
         except ImageError as error:
             raise DataError(f"row {sample.id}: {error}: let curation's image_validity filter look at it first") from error

@@ -43,7 +43,7 @@ def size(image_bytes: bytes, max_pixels: int) -> tuple[int, int]:
 
 
 def decode(image_bytes: bytes, max_pixels: int) -> Image.Image:
-    """The first frame as an RGB picture, rotated upright as its EXIF orientation says.
+    """The first frame as an RGB picture on white, rotated upright as its EXIF orientation says.
 
     The size is checked before anything is decoded. Raises ImageError with reason image_empty, image_unreadable,
     image_too_large (more than `max_pixels` pixels) or image_truncated (the header is fine, the rest is not).
@@ -52,11 +52,21 @@ def decode(image_bytes: bytes, max_pixels: int) -> Image.Image:
     image = _open(image_bytes)
     try:
         image.load()
-        return ImageOps.exif_transpose(image).convert("RGB")
+        return _on_white(ImageOps.exif_transpose(image))
     except MemoryError:
         raise
     except Exception as error:  # a damaged body may raise anything, see _open
         raise ImageError("image_truncated", f"the picture is cut off or damaged: {error}") from error
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    """RGB; what is transparent shows white paper. Its own colour is arbitrary: often black, so that a black drawing would vanish."""
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    drawing = image.convert("RGBA")
+    paper = Image.new("RGBA", drawing.size, "white")
+    paper.alpha_composite(drawing)
+    return paper.convert("RGB")
 
 
 def pixel_digest(image: Image.Image) -> str:

@@ -6,16 +6,20 @@ Pictures travel inside the shards. Here their files are found and their headers 
 import hashlib
 import json
 import logging
+import os
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pyarrow as pa
 
 from components.data import images, llava
-from components.data.canonical import QUARANTINE_SCHEMA, SCHEMA, ShardWriter, write_parquet
+from components.data.canonical import IMAGE_MARK, QUARANTINE_SCHEMA, SCHEMA, ShardWriter, write_parquet
+from components.data.language import language_of
 from components.data.quarantine import RowError, short
 from components.errors import DataError
+from components.models.visual_plan import MAX_ASPECT
 from components.recipe.data import Source
 from components.step import Step
 
@@ -45,18 +49,43 @@ class ImageFolder:
         if root is not None and not Path(root).is_dir():
             raise DataError(f"{root}: no such folder: correct `images` of this source in the recipe")
         self.root = Path(root) if root is not None else None
-        self.real = self.root.resolve() if self.root else None
         self.max_pixels = max_pixels
+        self.num_found = 0
+        self._by_name: dict[str, list[PurePosixPath]] | None = None
 
-    def find(self, path: str) -> Path:
-        """The file at a row's relative `path`. Raises RowError for one that is not there, or not inside the folder."""
-        if self.root is None or self.real is None:
+    def find(self, path: str) -> PurePosixPath:
+        """Where in the folder the picture lies that a row names. Raises RowError for one that is not there, or not inside the folder.
+
+        Known: a path from the folder; one that begins further up, relative or absolute, and leads through a folder of this one's name
+        (nothing outside is looked at); the bare name of a file in a sub-folder, if only one is called so.
+        """
+        if self.root is None:
             raise RowError("image_missing", f"image: {short(path)}: the source has no folder of pictures: set `images` of the source in the recipe")
         pure = PurePosixPath(path)
-        if not path or "\0" in path or pure.is_absolute() or ".." in pure.parts:
+        name = self.root.absolute().name
+        places = [PurePosixPath(*pure.parts[i + 1 :]) for i, part in enumerate(pure.parts[:-1]) if part == name]
+        if not pure.is_absolute():
+            places.insert(0, pure)
+        if not path or "\0" in path or ".." in pure.parts or not places:
             raise RowError("image_path", f"image: {short(path)}: expected a path inside {self.root}")
+        for place in places:
+            if self._is_here(self.root, place, path):
+                return place
+        if len(pure.parts) == 1:
+            same = self._named(path)
+            if len(same) == 1 and self._is_here(self.root, same[0], path):
+                return same[0]
+            if len(same) > 1:
+                raise RowError(
+                    "image_missing", f"image: {short(path)}: {len(same)} files in sub-folders of {self.root} have this name: name the sub-folder too"
+                )
+        raise RowError("image_missing", f"image: {short(path)}: no such file in {self.root}")
+
+    @staticmethod
+    def _is_here(root: Path, place: PurePosixPath, path: str) -> bool:
+        """Whether the folder has a file at `place`. Raises RowError when that is a link that leads out of it, or in a circle."""
         try:
-            real = (self.root / pure).resolve()
+            real = (root / place).resolve()
             there = real.is_file()
         except RuntimeError as error:  # links in a circle
             raise RowError("image_missing", f"image: {short(path)}: {error}") from error
@@ -64,24 +93,41 @@ class ImageFolder:
             if isinstance(error, PermissionError):
                 raise
             raise RowError("image_missing", f"image: {short(path)}: {error.strerror}") from error
-        if not real.is_relative_to(self.real):
-            raise RowError("image_path", f"image: {short(path)}: a link that leads out of {self.root}")
-        if not there:
-            raise RowError("image_missing", f"image: {short(path)}: no such file in {self.root}")
-        return real
+        if not real.is_relative_to(root.resolve()):
+            raise RowError("image_path", f"image: {short(path)}: a link that leads out of {root}")
+        return there
+
+    def _named(self, name: str) -> list[PurePosixPath]:
+        """Files of this name anywhere below the folder; the folder is walked once."""
+        if self._by_name is None:
+            assert self.root is not None
+            self._by_name = {}
+            for folder, _, files in os.walk(self.root):
+                for file in files:
+                    self._by_name.setdefault(file, []).append(PurePosixPath(Path(folder).relative_to(self.root).as_posix(), file))
+        return self._by_name.get(name, [])
+
+    def example(self) -> str:
+        """A file that the folder does hold, for a sentence; `nothing` when it is empty."""
+        files = (Path(folder, file).relative_to(self.root or "").as_posix() for folder, _, names in os.walk(self.root or "") for file in sorted(names))
+        return short(file) if (file := next(files, None)) else "nothing"
 
     def read(self, path: str) -> dict[str, Any]:
-        """The canonical image of a row's relative `path`. Raises RowError, the header read and nothing decoded."""
-        file = self.find(path)
+        """The canonical image of a row's path. Raises RowError, the header read and nothing decoded."""
+        place = self.find(path)
+        self.num_found += 1
+        file = Path(self.root or "", place)
         num_bytes = file.stat().st_size
         if num_bytes > MAX_FILE_BYTES:
             raise RowError("image_too_large", f"image: {short(path)}: {num_bytes} bytes are more than {MAX_FILE_BYTES}")
         image_bytes = file.read_bytes()
         try:
-            images.size(image_bytes, self.max_pixels)
+            width, height = images.size(image_bytes, self.max_pixels)
         except images.ImageError as error:
             raise RowError(error.reason, f"image: {short(path)}: {error}") from error
-        return {"bytes": image_bytes, "path": str(PurePosixPath(path))}
+        if max(width, height) > MAX_ASPECT * min(width, height):
+            raise RowError("image_shape", f"image: {short(path)}: {width} x {height} is more than {MAX_ASPECT} times as long as wide: crop it")
+        return {"bytes": image_bytes, "path": str(place)}
 
 
 class Identities:
@@ -132,31 +178,50 @@ class Ingest:
             "images": pictures,
             "messages": checked.messages,
             "source": self.name,
-            "language": checked.language or self.source.language,
+            "language": checked.language or self.source.language or language_of(" ".join(m["content"] for m in checked.messages).replace(IMAGE_MARK, "")),
             "category": self.source.category,
             "license": checked.license or self.source.license,
             "verdicts": [],
         }
 
+    def samples(self) -> Iterator[dict[str, Any]]:
+        """The canonical samples of all rows that can be used; the others are in `quarantine` then. Raises DataError when the source is wrong as a whole."""
+        for number, row in llava.read(Path(self.source.path)):
+            self.rows_in += 1
+            try:
+                sample = self.sample(row)
+            except RowError as error:
+                self._refuse(number, row, error)
+            else:
+                yield sample
+        self._check_folder()
+
     def write(self, data: Path) -> int:
-        """Reads the source and writes its shards and quarantine into `data`. Returns the number of rows that came through."""
+        """Reads the source and writes its shards and quarantine into `data`. Returns the number of rows that came through.
+
+        Raises DataError when the source is wrong as a whole.
+        """
         buffer: list[dict[str, Any]] = []
         num_bytes = 0
         with ShardWriter(data, SHARD_ROWS) as writer:
-            for number, row in llava.read(Path(self.source.path)):
-                self.rows_in += 1
-                try:
-                    buffer.append(self.sample(row))
-                except RowError as error:
-                    self._refuse(number, row, error)
-                    continue
-                num_bytes += sum(len(i["bytes"]) for i in buffer[-1]["images"])
+            for sample in self.samples():
+                buffer.append(sample)
+                num_bytes += sum(len(i["bytes"]) for i in sample["images"])
                 if len(buffer) >= BUFFER_ROWS or num_bytes > BUFFER_BYTES:
                     writer.add(pa.Table.from_pylist(buffer, schema=SCHEMA))
                     buffer, num_bytes = [], 0
             writer.add(pa.Table.from_pylist(buffer, schema=SCHEMA))
         write_parquet(pa.Table.from_pylist(self.quarantine, schema=QUARANTINE_SCHEMA), data / "quarantine.parquet")
         return writer.num_rows
+
+    def _check_folder(self) -> None:
+        """Raises DataError when rows name pictures and not one of them is in the folder: then the folder is wrong, not the rows."""
+        lost = [q for q in self.quarantine if q["reason"] in ("image_missing", "image_path")]
+        if lost and self.folder.root and not self.folder.num_found:
+            raise DataError(
+                f"{self.source.path}: not one of the pictures that its rows name is in {self.folder.root}; row {lost[0]['row']}: {lost[0]['detail']}; "
+                f"the folder holds, for example, {self.folder.example()}: correct `images` of this source, or the paths in the rows"
+            )
 
     def _refuse(self, number: int, row: Any, error: RowError) -> None:
         row_id = (llava.row_id(row) or "")[:MAX_ID]

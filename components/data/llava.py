@@ -1,4 +1,4 @@
-"""LLaVA rows: a JSON list, or JSONL with one row a line, of `id`, `image`, `conversations` (Liu et al. 2023, arXiv:2304.08485).
+"""LLaVA rows: a JSON list (alone or in an object), or JSONL with one row a line, of `id`, `image`, `conversations` (Liu et al. 2023, arXiv:2304.08485).
 
 Read as a stream: never more than one row and one block of text is in memory.
 """
@@ -14,6 +14,10 @@ from components.data.quarantine import RowError, short
 from components.errors import DataError
 
 ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant"}
+TURNS = "conversations"
+NAMED = 8
+"""Keys that a message lists."""
+
 BLOCK = 2**20
 """Characters that are read at once."""
 
@@ -90,25 +94,71 @@ class _Window:
                 return value
 
 
-def _list(path: Path, block: int) -> Iterator[tuple[int, Any]]:
-    """(row number, element) of a JSON list. Raises DataError when the file is not one."""
+def _elements(window: _Window) -> Iterator[tuple[int, Any]]:
+    """(number from 1, element) of the JSON list that comes next."""
+    window.expect("[")
+    number = 0
+    if window.peek() == "]":
+        window.expect("]")
+        return
+    more = ","
+    while more == ",":
+        number += 1
+        window.peek()
+        yield number, window.value()
+        more = window.expect(",]")
+
+
+def _named_list(window: _Window) -> Iterator[tuple[int, Any]]:
+    """The rows of a JSON object that holds one list of rows beside other things, such as `{"info": ..., "data": [...]}`."""
+    keys: list[str] = []
+    taken: str | None = None
+    more = window.expect("{")
+    while more in "{," and window.peek() != "}":
+        keys.append(str(window.value()))
+        window.expect(":")
+        if window.peek() != "[":
+            window.value()
+        else:
+            rows = False
+            for number, row in _elements(window):
+                rows = rows or (number == 1 and isinstance(row, dict))
+                if not rows:
+                    continue
+                if keys[-1] == TURNS:
+                    raise DataError(f"{window.path}: this is one row, with its {TURNS}; expected a JSON list of rows: put the row in [ ]")
+                if taken not in (None, keys[-1]):
+                    raise DataError(f"{window.path}: an object with two lists of rows, {taken!r} and {keys[-1]!r}: leave one, or write the rows as a JSON list")
+                taken = keys[-1]
+                yield number, row
+        more = window.expect(",}")
+    if more in "{,":
+        window.expect("}")
+    if taken is None:
+        found = ", ".join(map(short, keys[:NAMED])) or "nothing"
+        raise DataError(f"{window.path}: expected a JSON list of rows, or an object that holds one; found an object of {found}: see docs/reference/data.md")
+
+
+def _rows(path: Path, block: int) -> Iterator[tuple[int, Any]]:
+    """(row number, row) of a JSON list, or of the one list of rows in a JSON object. Raises DataError when the file is neither."""
     with path.open(encoding="utf-8-sig") as f:
         window = _Window(path, f, block)
-        if window.peek() != "[":
-            raise DataError(f"{path}: expected a JSON list of rows, found {window.peek() or 'an empty file'}: a file of one row a line must be named .jsonl")
-        window.expect("[")
-        number = 0
-        if window.peek() == "]":
-            window.expect("]")
-        else:
-            more = ","
-            while more == ",":
-                number += 1
-                window.peek()
-                yield number, window.value()
-                more = window.expect(",]")
+        first = window.peek()
+        if first not in ("[", "{"):
+            raise DataError(f"{path}: expected a JSON list of rows, found {first or 'an empty file'}: a file of one row a line must be named .jsonl")
+        yield from _elements(window) if first == "[" else _named_list(window)
         if window.peek():
             raise window.broken("more text after the end of the list", window.pos)
+
+
+def _is_lines(path: Path) -> bool:
+    """Whether a file that is not named so has one JSON object a line: its first line is one, and more follows."""
+    with path.open("rb") as f:
+        line = b""
+        while not line.strip() and (line := f.readline(MAX_ROW)):
+            pass
+        whole = line.lstrip(b"\xef\xbb\xbf \t").startswith(b"{") and not isinstance(_line(line.removeprefix(b"\xef\xbb\xbf")), RowError)
+        return whole and any(rest.strip() for rest in iter(lambda: f.read(BLOCK), b""))
 
 
 def _line(line: bytes) -> Any:
@@ -144,12 +194,13 @@ def _lines(path: Path) -> Iterator[tuple[int, Any]]:
 def read(path: Path, block: int = BLOCK) -> Iterator[tuple[int, Any]]:
     """Row number, counted from 1 (in JSONL: line number), and the row as JSON, or a RowError for a broken line.
 
-    `.jsonl` and `.ndjson` hold one row a line, every other name a JSON list, read `block` characters
-    at a time. Raises DataError when the file as a whole is neither.
+    `.jsonl` and `.ndjson` hold one row a line. Every other name holds a JSON list, or a JSON object with one list of rows in it, read
+    `block` characters at a time, or after all one row a line. Raises DataError when the file as a whole is none of these.
     """
     if not path.is_file():
         raise DataError(f"{path}: no such file: correct `path` of this source in the recipe")
-    return _lines(path) if path.suffix.lower() in (".jsonl", ".ndjson") else _list(path, block)
+    lines = path.suffix.lower() in (".jsonl", ".ndjson") or _is_lines(path)
+    return _lines(path) if lines else _rows(path, block)
 
 
 def _text(value: Any, where: str) -> str:
@@ -210,7 +261,7 @@ def convert(row: Any) -> LlavaRow:
         raise RowError("wrong_type", f"id: expected a text or an integer, found {short(given)}")
     if isinstance(given, str):
         _text(given, "id")
-    images, messages = _images(row), _messages(row.get("conversations"))
+    images, messages = _images(row), _messages(row.get(TURNS))
     marks = sum(m["content"].count(IMAGE_MARK) for m in messages if m["role"] == "user")
     if marks != len(images) or any(IMAGE_MARK in m["content"] for m in messages if m["role"] == "assistant"):
         raise RowError("image_marks", f"{marks} {IMAGE_MARK} marks in the questions for {len(images)} pictures, or a mark in an answer")

@@ -13,6 +13,9 @@ from components.data.encode import IGNORE, Pictures, Sample
 from components.data.packing import Packs, best_fit, share
 from components.data.sampler import Order
 
+Entry = tuple[int, int]
+"""Number of a sample, and which copy of its pictures: one after the other, epoch by epoch."""
+
 
 @dataclass(frozen=True)
 class MicroBatch:
@@ -90,31 +93,34 @@ class Loader:
     def step(self, number: int) -> StepBatch:
         """The batch of optimizer step `number` (from 0) for this rank."""
         units = range(number * self.units_per_step, (number + 1) * self.units_per_step)
+        copies = self.pictures.copies
         if self.packs is None:
-            rows = [self.order[i] for i in units]
-            lengths = [len(self.samples[r]) for r in rows]
-            plans = [self._plan([rows[i] for i in part]) for part in share(lengths, self.num_ranks)]
+            rows = [(self.order[i], i // len(self.samples) % copies) for i in units]
+            plans = [self._plan([rows[i] for i in part]) for part in share(self._lengths(rows), self.num_ranks)]
         else:
-            packed = [self.packs[i] for i in units]
-            rows = [r for pack in packed for r in pack]
-            lengths = [len(self.samples[r]) for r in rows]
+            packed = [[(row, self.packs.epoch(i) % copies) for row in self.packs[i]] for i in units]
+            rows = [entry for pack in packed for entry in pack]
             plans = [self._stacks([packed[i] for i in part]) for part in share([self._tokens(pack) for pack in packed], self.num_ranks)]
         mine = [self._stack(stack) for stack in plans[self.rank]]
         mine += [self._blank() for _ in range(max(map(len, plans)) - len(mine))]
-        return StepBatch(mine, sum(self.samples[r].num_answer_tokens for r in rows), sum(lengths), len(rows))
+        return StepBatch(mine, sum(self.samples[r].num_answer_tokens for r, _ in rows), self._tokens(rows), len(rows))
 
-    def _plan(self, rows: list[int]) -> list[list[list[int]]]:
-        """Micro-batches -> packed rows -> sample numbers, for the samples of one rank."""
+    def all(self) -> list[MicroBatch]:
+        """Every sample once, its pictures as they are, in as few micro-batches as one rank needs for them."""
+        return [self._stack(stack) for stack in self._plan([(r, 0) for r in range(len(self.samples))])]
+
+    def _plan(self, rows: list[Entry]) -> list[list[list[Entry]]]:
+        """Micro-batches -> packed rows -> samples, for the samples of one rank."""
         if not rows:
             return []
-        lengths = [len(self.samples[r]) for r in rows]
+        lengths = self._lengths(rows)
         target = self.max_tokens if self.long_rows else row_target(lengths)
         return self._stacks([[rows[i] for i in row] for row in best_fit(lengths, target)])
 
-    def _stacks(self, packed: list[list[int]]) -> list[list[list[int]]]:
+    def _stacks(self, packed: list[list[Entry]]) -> list[list[list[Entry]]]:
         """Packed rows -> micro-batches of them."""
         packed = sorted(packed, key=lambda row: -self._tokens(row))  # stable: equal input, equal micro-batches
-        stacks: list[list[list[int]]] = []
+        stacks: list[list[list[Entry]]] = []
         for row in packed:
             if stacks and (len(stacks[-1]) + 1) * self._tokens(stacks[-1][0]) <= self.max_tokens:
                 stacks[-1].append(row)
@@ -122,10 +128,13 @@ class Loader:
                 stacks.append([row])
         return stacks
 
-    def _tokens(self, row: list[int]) -> int:
-        return sum(len(self.samples[s]) for s in row)
+    def _lengths(self, row: list[Entry]) -> list[int]:
+        return [len(self.samples[s]) for s, _ in row]
 
-    def _stack(self, stack: list[list[int]]) -> MicroBatch:
+    def _tokens(self, row: list[Entry]) -> int:
+        return sum(self._lengths(row))
+
+    def _stack(self, stack: list[list[Entry]]) -> MicroBatch:
         width = self._tokens(stack[0])
         ids = np.full((len(stack), width), self.pad_id, dtype=np.int64)
         labels = np.full((len(stack), width), IGNORE, dtype=np.int64)
@@ -133,11 +142,11 @@ class Loader:
         images: list[tuple[np.ndarray, np.ndarray]] = []
         for r, row in enumerate(stack):
             start = 0
-            for s in row:
+            for s, copy in row:
                 sample = self.samples[s]
                 end = start + len(sample)
                 ids[r, start:end], labels[r, start:end], positions[r, start:end] = sample.input_ids, sample.labels, np.arange(len(sample))
-                images += self.pictures.patches(self.samples, s)
+                images += self.pictures.patches(self.samples, s, copy)
                 start = end
             # A lone sample's padding goes on counting: a causal mask keeps it out, so no block mask has to be built.
             positions[r, start:] = np.arange(start, width) if len(row) == 1 else np.arange(width - start)

@@ -1,6 +1,7 @@
 """Samples of many lengths into rows of one: best-fit decreasing, never splitting a sample. Pure functions of the lengths."""
 
 import hashlib
+from bisect import bisect_right
 from collections.abc import Sequence
 
 from components.data.sampler import Order
@@ -71,6 +72,12 @@ class Packs:
         while row >= len(self._rows):
             self._pack_epoch()
         return self._rows[row]
+
+    def epoch(self, row: int) -> int:
+        """The pass over the data, from 0, that row belongs to."""
+        while row >= len(self._rows):
+            self._pack_epoch()
+        return bisect_right(self._epochs, row)
 
     @property
     def per_epoch(self) -> int:

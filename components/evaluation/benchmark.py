@@ -1,7 +1,8 @@
 """Benchmark files: VLMEvalKit-style TSV, read whole and checked row by row before a model is loaded.
 
 Columns `index` (unique integer), `image` (base64, or the index of the row that holds the picture, or empty), `question`,
-`answer`; optional `category` (the kind of question) and `language`. Other columns are allowed and not read.
+`answer`; optional `category` (the kind of question) and `language` (else told by the script). Other columns are allowed and not read.
+Commas or semicolons instead of tabs are read as well.
 """
 
 import base64
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from components.data.language import language_of
 from components.errors import DataError
 
 REQUIRED = ("index", "image", "question", "answer")
@@ -65,7 +67,9 @@ def _rows(path: Path) -> list[tuple[str, dict[str, str]]]:
     limit = csv.field_size_limit(LARGEST_CELL)
     try:
         with path.open(encoding="utf-8-sig", newline="") as f:
-            return list(_cells(path, csv.reader(f, delimiter="\t")))
+            delimiter = _delimiter(f.readline())
+            f.seek(0)
+            return list(_cells(path, csv.reader(f, delimiter=delimiter)))
     except (csv.Error, UnicodeDecodeError) as error:
         raise DataError(f"{path}: not a tab-separated text file in UTF-8 ({error}): save it as VLMEvalKit does, with a header and tabs") from error
     except OSError as error:
@@ -74,8 +78,15 @@ def _rows(path: Path) -> list[tuple[str, dict[str, str]]]:
         csv.field_size_limit(limit)
 
 
+def _delimiter(header: str) -> str:
+    """A tab, unless it is a comma or a semicolon that cuts the header into the columns that are needed."""
+    return next((d for d in "\t,;" if {*REQUIRED} <= {*next(csv.reader([header], delimiter=d), [])}), "\t")
+
+
 def _cells(path: Path, lines: Iterator[list[str]]) -> Iterator[tuple[str, dict[str, str]]]:
-    header = next(lines, [])
+    header = next(lines, None)
+    if header is None:
+        raise DataError(f"{path}: the file is empty; needed: a header with {', '.join(REQUIRED)}, and a row for every question")
     missing = [c for c in REQUIRED if c not in header]
     if missing:
         raise DataError(f"{path}: no column {missing[0]!r}; needed: {', '.join(REQUIRED)}; found: {', '.join(header) or 'nothing'}")
@@ -115,6 +126,5 @@ def _question(where: str, cells: dict[str, str], pictures: dict[int, bytes]) -> 
         if not reference.isdecimal() or int(reference) not in pictures:
             raise DataError(f"{where}: the image {reference!r} is neither base64 nor the index of a row that holds a picture")
         image = pictures[int(reference)]
-    return Question(
-        where, own, image, cells["question"], cells["answer"], cells.get("category", "").strip() or "general", cells.get("language", "").strip() or "en"
-    )
+    language = cells.get("language", "").strip() or language_of(f"{cells['question']} {cells['answer']}")
+    return Question(where, own, image, cells["question"], cells["answer"], cells.get("category", "").strip() or "general", language)

@@ -53,7 +53,7 @@ def _load(folder: Path) -> tuple[Any, Any]:
 
 
 def _answer(model: Any, processor: Any, questions: list[Question], **lengths: int) -> list[str]:
-    pictures = _pictures(questions)
+    pictures = _pictures(processor, questions)
     try:
         return answer(model, processor, pictures, [q.question for q in questions], **lengths)
     except ModelError:
@@ -65,12 +65,13 @@ def _answer(model: Any, processor: Any, questions: list[Question], **lengths: in
         raise
 
 
-def _pictures(questions: list[Question]) -> list[Image | None]:
+def _pictures(processor: Any, questions: list[Question]) -> list[Image | None]:
+    """The pictures, no larger than the model sees them: photographs of a whole batch would not fit into memory."""
     decoded: dict[bytes, Image] = {}
     for q in questions:
         if q.image is not None and q.image not in decoded:
             try:
-                decoded[q.image] = decode(q.image, MAX_PIXELS)
-            except ImageError as error:
+                decoded[q.image] = processor.resize(decode(q.image, MAX_PIXELS))
+            except (ImageError, ModelError) as error:
                 raise DataError(f"{q.where}: the image is of no use ({error}): replace it or remove the row") from error
     return [None if q.image is None else decoded[q.image] for q in questions]

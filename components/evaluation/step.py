@@ -1,17 +1,23 @@
-"""The step `evaluate`: soup and candidates on every benchmark, by free generation; scores, per-question records, a plot."""
+"""The step `evaluate`: soup and candidates on every benchmark, by free generation; scores, per-question records, a plot, a report."""
+
+import json
+from pathlib import Path
 
 from components.errors import DataError
-from components.evaluation import plots, records, scores
+from components.evaluation import curves, plots, records, report, scores
 from components.evaluation.benchmark import Question, read, shuffle_images
-from components.evaluation.candidates import candidates
+from components.evaluation.candidates import candidates, last_stage
+from components.evaluation.held_out import held_out_questions
 from components.evaluation.judging import judge
 from components.evaluation.predict import predict
 from components.recipe.evaluation import Evaluate
 from components.step import Step
 
+SELECTION = "out/soup/selection.json"
+
 
 def run(step: Step) -> None:
-    """Writes data/records.parquet, scores.json and scores.png. Models with equal weights and config are run once."""
+    """Writes data/records.parquet, scores.json, scores.png and report.html. Models with equal weights and config are run once."""
     config = step.config("evaluate", Evaluate)
     benchmarks = load(step, config)
     counted = [name for name, b in config.benchmarks.items() if b.overall]
@@ -27,6 +33,21 @@ def run(step: Step) -> None:
     records.write(step.data / "records.parquet", ((m, b, judged[m][b]) for m in models for b in benchmarks))
     scores.write(step.side("scores.json"), content)
     plots.plot(content, step.side("scores.png"))
+    report.write(
+        step.side("report.html"),
+        name=step.param("name"),
+        scores=content,
+        judged=judged["soup"],
+        controls=[name for name, b in config.benchmarks.items() if b.shuffle_images],
+        trained={name: curves.read(folder.parent) for name, folder in ({**(candidates(step) or last_stage(step)), **_learned(step)}).items()},
+        selection=json.loads(step.file(SELECTION).read_text(encoding="utf-8")),
+    )
+
+
+def _learned(step: Step) -> dict[str, Path]:
+    """Name and model directory of the stages before the last one that left a learning curve: most of what a small set teaches is learned there."""
+    earlier = [name for name, stage in list(step.param("stages").items())[:-1] if stage.get("objective") == "lm"]
+    return {name: folder for name in earlier if (folder := Path("out", name, "data")).with_name("curve.csv").is_file()}
 
 
 def load(step: Step, config: Evaluate) -> dict[str, list[Question]]:
@@ -36,7 +57,7 @@ def load(step: Step, config: Evaluate) -> dict[str, list[Question]]:
     """
     benchmarks = {}
     for name, benchmark in config.benchmarks.items():
-        questions = read(step.file(benchmark.path))
+        questions = read(step.file(benchmark.path)) if benchmark.path else held_out_questions(step, "report")
         if benchmark.overall and not questions:
             raise DataError(f"{benchmark.path}: no rows, but evaluate.benchmarks.{name} counts in the overall score: add rows or set overall: false")
         judge(questions, [""] * len(questions), config.ruleset)

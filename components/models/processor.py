@@ -83,12 +83,20 @@ class Processor:
         """Tokens that a picture of this size takes in the language model. Raises ModelError as `plan`."""
         return self.plan(width, height).num_tokens
 
+    def resize(self, image: Image.Image) -> Image.Image:
+        """The picture as large as the tower sees it; `image` gives the same patch rows for it. One of several views stays as it is: its tiles and
+        its thumbnail come from the same pixels. Raises ModelError as `plan`."""
+        plan = self.plan(*image.size)
+        return self._views(image, plan)[0] if len(plan.grids) == 1 else image
+
     def image(self, image: Image.Image) -> tuple[np.ndarray, np.ndarray]:
         """Patch rows (P, 3 * temporal_patch * patch^2) float32 of all views, and their grids int64 (views, 3) in patches. Raises ModelError as `plan`."""
         plan = self.plan(*image.size)
-        pictures = views(image, plan, background=tuple(int(value * 255) for value in self.mean))
-        rows = [patch_rows(view, plan.view, self.patch, self.merge, self.temporal_patch, table=self._table) for view in pictures]
+        rows = [patch_rows(view, plan.view, self.patch, self.merge, self.temporal_patch, table=self._table) for view in self._views(image, plan)]
         return np.concatenate(rows) if len(rows) > 1 else rows[0], np.array(plan.grids, dtype=np.int64)
+
+    def _views(self, image: Image.Image, plan: VisualPlan) -> list[Image.Image]:
+        return views(image, plan, background=tuple(int(value * 255) for value in self.mean))
 
     def encode(self, messages: Messages, image_tokens: Sequence[int], template: Template = "chat") -> Encoded:
         """A training sample. `image_tokens` holds the token count of every picture, in order of appearance.

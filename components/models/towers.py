@@ -28,10 +28,10 @@ class Qwen2VLTower(Qwen2VisionTransformerPretrainedModel):
         """Width of a patch's features."""
         return self.config.embed_dim
 
-    def blank(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Rows and grid of the smallest picture that the tower takes, grey: one window."""
-        config, side = self.config, self.spatial_merge_size  # sizes are not from weights: ZeRO-3 leaves them empty
-        return _grey(self, side, config.in_channels * _first(config.temporal_patch_size) * _first(config.patch_size) ** 2)
+    def blank(self, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Rows and grid of the smallest picture that the tower takes, grey: one window. Dtype and device of `like`."""
+        config, side = self.config, self.spatial_merge_size
+        return _grey(like, side, config.in_channels * _first(config.temporal_patch_size) * _first(config.patch_size) ** 2)
 
     def patches(self, rows: torch.Tensor, grids: torch.Tensor) -> torch.Tensor:
         """(P, C*T*p*p) rows of all pictures, (N, 3) grids -> (P, width)."""
@@ -49,9 +49,9 @@ class FixedTower(nn.Module):
         """Width of a patch's features."""
         return self.config.hidden_size
 
-    def blank(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Rows and grid of one grey view."""
-        return _grey(self, self._side, 3 * _first(self.config.patch_size) ** 2)
+    def blank(self, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Rows and grid of one grey view. Dtype and device of `like`."""
+        return _grey(like, self._side, 3 * _first(self.config.patch_size) ** 2)
 
     @property
     def _side(self) -> int:
@@ -107,9 +107,9 @@ def _cut(layers: nn.ModuleList, select_layer: int) -> None:
         del layers[select_layer + 1 :]
 
 
-def _grey(tower: nn.Module, side: int, row: int) -> tuple[torch.Tensor, torch.Tensor]:
-    weight = next(tower.parameters())
-    return weight.new_zeros(side**2, row), torch.tensor([[1, side, side]], device=weight.device)
+def _grey(like: torch.Tensor, side: int, row: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """No weight may be looked at here, not even its dtype: under ZeRO-3 it would become a parameter of the calling module too, on one rank alone."""
+    return like.new_zeros(side**2, row), torch.tensor([[1, side, side]], device=like.device)
 
 
 def _first(size: Any) -> int:

@@ -128,7 +128,7 @@ class VLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
     def _embed(self, input_ids: torch.Tensor, pixel_values: torch.Tensor | None, image_grid_thw: torch.Tensor | None) -> torch.Tensor:
         embeds = self.get_input_embeddings()(input_ids)
         if pixel_values is None or image_grid_thw is None:
-            return embeds + self.features(*self.vision.blank()).to(embeds.dtype).sum() * 0.0 if self.training else embeds
+            return embeds + self.features(*self.vision.blank(embeds)).to(embeds.dtype).sum() * 0.0 if self.training else embeds
         features = self.features(pixel_values, image_grid_thw)
         places = input_ids == self.config.image_token_id
         if int(places.sum()) != len(features):

@@ -1,4 +1,5 @@
-"""The code of a step: every module that it imports, directly or not, as files. A change to one of them changes the step's identity."""
+"""The code of a step: every module that it imports, directly or not, and the templates beside them, as files. A change to one of them changes the
+step's identity."""
 
 import importlib.util
 from functools import cache
@@ -28,9 +29,12 @@ def code_of(step: str) -> list[str]:
     roots = {"components.steps", module_of(step)}
     modules = set().union(roots, *(_graph().find_upstream_modules(m) for m in roots))
     packages = {m.rsplit(".", n)[0] for m in modules for n in range(1, m.count(".") + 1)}
-    return sorted(_file(m) for m in modules | packages)
+    return sorted(file for m in modules | packages for file in _files(m))
 
 
-def _file(module: str) -> str:
-    path = module.replace(".", "/")
-    return f"{path}/__init__.py" if (code_root() / path / "__init__.py").is_file() else f"{path}.py"
+def _files(module: str) -> list[str]:
+    """The module's own file, and the templates that bear its name: `report.html.jinja` beside `report.py`."""
+    path = code_root() / module.replace(".", "/")
+    if (path / "__init__.py").is_file():
+        return [(path / "__init__.py").relative_to(code_root()).as_posix()]
+    return [f.relative_to(code_root()).as_posix() for f in (path.with_suffix(".py"), *path.parent.glob(f"{path.name}.*.jinja"))]

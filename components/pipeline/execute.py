@@ -38,7 +38,7 @@ class Pipeline:
     content: Content
     profile: Profile
     home: Path
-    """Absolute path of the scratch folder: work/ and logs/."""
+    """Absolute path of the scratch folder: work/, logs/ and answers/."""
     store: str
     """Absolute path or s3:// prefix that has ckpt/."""
 
@@ -62,7 +62,8 @@ class Pipeline:
                 raise TransientError(f"{name}: not started: this run was asked to stop")
             sweep(scratch)
             folder = prepare(self.plan, unit, upstream, self.content, scratch / f"{name}-{key}")
-            end = run_local(folder, lock, self.profile, {"STOCKPOT_CKPT": f"{self.store}/ckpt/{key}"}, on_report)
+            places = {"STOCKPOT_CKPT": f"{self.store}/ckpt/{key}", "STOCKPOT_ANSWERS": f"{self.home}/answers"}
+            end = run_local(folder, lock, self.profile, places, on_report)
             self._keep_log(folder, f"{name}-{key[:10]}")
         if end["code"]:
             raise self._failure(name, key, end["code"], end["error"], end["message"])

@@ -1,5 +1,6 @@
 """Recipe -> params.yaml + dvc.yaml: plain DVC stages (no foreach, which cannot list dependencies that differ by recipe). Same recipe, same bytes."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any
 
 from components.pipeline.closure import code_of
 from components.pipeline.compiled_yaml import to_yaml
-from components.recipe.curation import Perplexity
+from components.recipe.curation import stage_of
 from components.recipe.recipe import Recipe
 from components.recipe.training import Stage
 
@@ -52,51 +53,71 @@ def compile_recipe(recipe: Recipe) -> Compiled:
     """The recipe as DVC stages. A stage that joins a list also lists that list in its params: else an override that adds to it is not seen."""
     stages: dict[str, dict[str, Any]] = {}
     if recipe.draw is not None:
-        stages["draw"] = _stage("draw", [], ["seed", "draw"])
+        stages["draw"] = _stage("draw", [], ["seed", "draw"], outs=["noise.jsonl"])
     for name, source in recipe.sources.items():
         paths = [source.path, *([source.images] if source.images else [])]
         stages[f"ingest-{name}"] = _stage(f"ingest-{name}", [_file(recipe, p) for p in paths], [f"sources.{name}"], metrics=["summary.json"])
     ingested = [_out(f"ingest-{s}") for s in recipe.sources]
+    curve = recipe.held_out.selection > 0
     texts = {n: s for n, s in recipe.stages.items() if s.objective == "text"}
     for name, stage in texts.items():
-        stages |= _training(name, stage, [_out(f"ingest-{s}") for s in stage.data.sources])
-    scorers = sorted({f.scorer for f in recipe.curation.filters if isinstance(f, Perplexity)})
-    stages["curate"] = _stage("curate", [*ingested, *map(_out, scorers)], ["seed", "curation", "sources"], metrics=["counts.json"])
+        stages |= _training(name, stage, [_out(f"ingest-{s}") for s in stage.data.sources], curve)
+    asked = sorted({stage for f in recipe.curation.filters if (stage := stage_of(f))})
+    stages["curate"] = _stage("curate", [*ingested, *map(_out, asked)], ["seed", "curation", "sources"], metrics=["counts.json"])
     for name, stage in recipe.stages.items():
         if name not in texts:
-            stages |= _training(name, stage, [_out("curate")])
+            stages |= _training(name, stage, [_out("curate")], curve)
     last = list(recipe.stages)[-1]
-    finals = [_out(f"{last}-{c}") for c in recipe.stages[last].candidates] or [_out(last)]
-    benchmarks = [_file(recipe, b.path) for b in recipe.evaluate.benchmarks.values()]
+    finals = [f"{last}-{c}" for c in recipe.stages[last].candidates] or [last]
+    learned = [n for n, s in recipe.stages.items() if curve and s.objective == "lm" and n != last]  # their learning curves are reported too
+    models, records = [_out(f) for f in finals], [path for f in (*finals, *learned) for path in _paths(stages[f]["plots"])]
+    benchmarks = [_questions(recipe, b.path) for b in recipe.evaluate.benchmarks.values()]
     stages["soup"] = _stage(
         "soup",
-        [*finals, _file(recipe, recipe.soup.selection)],
-        ["soup", "stages", "evaluate.ruleset", "evaluate.max_new_tokens", "evaluate.batch"],
+        [*models, _questions(recipe, recipe.soup.selection)],
+        ["soup", "stages", "held_out", "evaluate.ruleset", "evaluate.max_new_tokens", "evaluate.batch"],
         metrics=["selection.json"],
     )
-    stages["evaluate"] = _stage("evaluate", [_out("soup"), *finals, *benchmarks], ["evaluate", "stages"], metrics=["scores.json"], plots=["scores.png"])
+    stages["evaluate"] = _stage(
+        "evaluate",
+        [_out("soup"), "out/soup/selection.json", *models, *records, *benchmarks],
+        ["name", "evaluate", "stages", "held_out"],
+        outs=["report.html"],
+        metrics=["scores.json"],
+        plots=["scores.png"],
+    )
     stages["package"] = _stage("package", [_out("soup"), "out/evaluate/scores.json"], ["name"])
     engine = {p: version(p).partition("+")[0] for p in ENGINE}
     return Compiled({**recipe.model_dump(mode="json"), "engine": engine}, stages)
 
 
-def _training(name: str, stage: Stage, inputs: list[str]) -> dict[str, dict[str, Any]]:
-    """One DVC stage per candidate, or one for a stage without candidates."""
-    plots: list[Any] = [{"loss.csv": {"x": "step", "y": "loss"}}]
+def _training(name: str, stage: Stage, inputs: list[str], curve: bool) -> dict[str, dict[str, Any]]:
+    """One DVC stage per candidate, or one for a stage without candidates. `curve`: rows are held out, so there is a learning curve."""
+    plots: list[Any] = [{"loss.csv": {"x": "step", "y": "loss"}}, *([{"curve.csv": {"x": "step", "y": "held_accuracy"}}] if curve else [])]
     deps = [*inputs, *([_out(stage.init_from)] if stage.init_from else [])]
     first = [] if stage.init_from else ["model"]
     if not stage.candidates:
-        return {name: _stage(name, deps, ["seed", *first, f"stages.{name}"], metrics=["summary.json"], plots=plots)}
+        return {name: _stage(name, deps, ["seed", "held_out", *first, f"stages.{name}"], metrics=["summary.json"], plots=plots)}
     made = {}
     for candidate, override in stage.candidates.items():
         whole = {k for k, v in override.items() if not isinstance(v, dict)}
         keys = [f"stages.{name}.{k}" for k in type(stage).model_fields if k != "candidates" and k not in whole]
-        params = ["seed", *first, *keys, f"stages.{name}.candidates.{candidate}"]
+        params = ["seed", "held_out", *first, *keys, f"stages.{name}.candidates.{candidate}"]
         made[f"{name}-{candidate}"] = _stage(f"{name}-{candidate}", deps, params, metrics=["summary.json"], plots=plots)
     return made
 
 
-def _stage(name: str, deps: list[str], params: list[str], metrics: list[str] | None = None, plots: list[Any] | None = None) -> dict[str, Any]:
+def _stage(
+    name: str,
+    deps: list[str],
+    params: list[str],
+    *,
+    outs: Sequence[str] = (),
+    metrics: list[str] | None = None,
+    plots: list[Any] | None = None,
+) -> dict[str, Any]:
+    """One entry of dvc.yaml; `outs`, `metrics` and `plots` are files beside the main output."""
+
     def beside(item: Any) -> Any:
         return f"out/{name}/{item}" if isinstance(item, str) else {f"out/{name}/{k}": v for k, v in item.items()}
 
@@ -104,7 +125,7 @@ def _stage(name: str, deps: list[str], params: list[str], metrics: list[str] | N
         "cmd": f"python -m components.steps {name}",
         "deps": sorted({*code_of(name), *deps}),
         "params": sorted(["engine", *params]),
-        "outs": [_out(name)],
+        "outs": [_out(name), *map(beside, outs)],
     }
     if metrics:  # cached like any output: `cache: false` is never pushed
         entry["metrics"] = [beside(m) for m in metrics]
@@ -113,8 +134,17 @@ def _stage(name: str, deps: list[str], params: list[str], metrics: list[str] | N
     return entry
 
 
+def _paths(items: list[Any]) -> list[str]:
+    return [i if isinstance(i, str) else next(iter(i)) for i in items]
+
+
 def _out(name: str) -> str:
     return f"out/{name}/data"
+
+
+def _questions(recipe: Recipe, path: str | None) -> str:
+    """A file of questions, or the curated rows, some of which are held out as questions."""
+    return _out("curate") if path is None else _file(recipe, path)
 
 
 def _file(recipe: Recipe, path: str) -> str:

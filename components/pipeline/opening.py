@@ -2,7 +2,7 @@
 
 import contextlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from components.pipeline.closure import code_root
@@ -14,15 +14,19 @@ from components.profile import Profile
 
 
 @contextlib.contextmanager
-def open_pipeline(compiled: Compiled, root: Path, home: Path, store: str, profile: Profile) -> Iterator[Pipeline]:
+def open_pipeline(
+    compiled: Compiled, root: Path, home: Path, store: str, profile: Profile, *, revision: str | None = None, revised: Sequence[str] = ()
+) -> Iterator[Pipeline]:
     """Plans `compiled` over the DVC project at `root`; the code is snapshot until the context ends.
 
     The checkout's own params.yaml and dvc.yaml are not touched. `store`: path or s3:// prefix of checkpoints.
+    `revision`: the git revision that the inputs in `revised` are taken from.
     """
     (home / "plans").mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=home / "plans") as folder:
         compiled.write(Path(folder))
         content = Content(root)
-        plan = make_plan(Path(folder), code_root(), content, Path(folder, "code"))
+        earlier = content.at_revision(revision, revised, Path(folder)) if revision else {}
+        plan = make_plan(Path(folder), code_root(), content, Path(folder, "code"), earlier)
         where = store if "://" in store else str(Path(store).absolute())
         yield Pipeline(plan, content, profile, home.absolute(), where)

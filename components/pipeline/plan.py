@@ -2,6 +2,7 @@
 
 import hashlib
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,18 +55,19 @@ class Plan:
         return found
 
 
-def make_plan(folder: Path, code_root: Path, content: Content, snapshot: Path) -> Plan:
+def make_plan(folder: Path, code_root: Path, content: Content, snapshot: Path, revised: Mapping[str, str] | None = None) -> Plan:
     """Plans the compiled recipe in `folder` (params.yaml, dvc.yaml).
 
     Code is copied from `code_root` to `snapshot` once, so that an edit meanwhile changes nothing; other inputs are looked
-    for in the DVC project, hashed by DVC and put in its cache. Raises DataError for an input that is nowhere.
+    for in the DVC project, hashed by DVC and put in its cache; `revised` has the md5 of those that are taken from an earlier
+    revision instead. Raises DataError for an input that is nowhere.
     """
     from dvc.utils.serialize import load_yaml
 
     stages: dict[str, Any] = load_yaml(str(folder / "dvc.yaml"))["stages"]
     maker = {path: name for name, entry in stages.items() for path in _outs(entry)}
     data = {d for e in stages.values() for d in e["deps"] if d not in maker and not d.startswith(CODE)}
-    hashes = {d: _data_md5(content, d) for d in sorted(data)}
+    hashes = {d: (revised or {}).get(d) or _data_md5(content, d) for d in sorted(data)}
     for file in sorted({d for e in stages.values() for d in e["deps"] if d.startswith(CODE)}):
         (snapshot / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(code_root / file, snapshot / file)

@@ -25,6 +25,7 @@ def prepare(plan: Plan, unit: Unit, upstream: dict[str, Record], content: Conten
         shutil.copyfile(plan.snapshot / file, tree / file)
     (tree / ".dvc").mkdir(parents=True)
     config = content.config_text().replace("[core]", f"[core]\nsite_cache_dir = {folder.absolute()}/site")
+    (tree / ".dvc" / "config").touch(0o600)  # it may hold the remote's credentials
     (tree / ".dvc" / "config").write_text(config, encoding="utf-8")
     unit_json = {
         "stage": unit.stage,

@@ -11,13 +11,17 @@ Shape = Literal["circle", "square", "triangle", "cross"]
 
 
 class Noise(Section):
-    """Deliberate defects, so that curation has something to find."""
+    """Deliberate defects, so that curation has something to find. `out/draw/noise.jsonl` names them; no step reads it."""
 
-    duplicates: int = Field(default=0, ge=0, description="caption rows repeated word for word with the same picture, rows")
-    truncated: int = Field(default=0, ge=0, description="pictures cut off in the middle of the file, pictures")
-    missing: int = Field(default=0, ge=0, description="rows that name a picture which is not there, rows")
-    unanswered: int = Field(default=0, ge=0, description="question rows without an answer, rows")
+    duplicates: int = Field(default=0, ge=0, description="further caption rows with the messages and the picture of another, rows")
+    near_duplicates: int = Field(default=0, ge=0, description="further caption rows with the messages and nearly the picture of another, rows")
     scrambled: int = Field(default=0, ge=0, description="captions with their words in random order, rows")
+    wrong_language: int = Field(default=0, ge=0, description="captions in another language than the row says, rows")
+    ungrammatical: int = Field(default=0, ge=0, description="question rows with a broken sentence for an answer, rows")
+    answerable: int = Field(default=0, ge=0, description="question rows that tell their answers in words, rows")
+    truncated: int = Field(default=0, ge=0, description="further caption rows whose picture is cut off in the middle of the file, rows")
+    missing: int = Field(default=0, ge=0, description="further caption rows that name a picture which is not there, rows")
+    unanswered: int = Field(default=0, ge=0, description="further question rows without an answer, rows")
 
 
 class Draw(Section):
@@ -39,4 +43,11 @@ class Draw(Section):
             raise ValueError(f"min_side {self.min_side} is larger than max_side {self.max_side}")
         if len(set(self.withheld)) == len(Color.__args__) * len(Shape.__args__):
             raise ValueError("withheld: all pairs of colour and shape are withheld: leave some for training")
+        noise = self.noise
+        for source, rows in (
+            ("caption", noise.scrambled + noise.wrong_language + noise.duplicates + noise.near_duplicates),
+            ("question", noise.ungrammatical + noise.answerable),
+        ):
+            if rows > self.train:
+                raise ValueError(f"noise: {rows} {source} rows with a defect of their own are more than the {self.train} pictures of `train`")
         return self

@@ -10,7 +10,7 @@ from components.recipe.base import Name, Section
 class Benchmark(Section):
     """One VLMEvalKit-style TSV: index, image (base64), question, answer, and optionally category (the kind) and language."""
 
-    path: str = Field(description="the TSV, relative to the project")
+    path: str | None = Field(description="the TSV, relative to the project; null: the rows of `held_out.report`, as questions")
     shuffle_images: bool = Field(default=False, description="control: every question gets another row's picture; a model that looks must fail")
     overall: bool = Field(default=True, description="counts in the overall score that soup and gate look at")
 

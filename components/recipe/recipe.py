@@ -5,11 +5,12 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from components.recipe.base import Name, Section
-from components.recipe.curation import Curation, Perplexity
+from components.recipe.curation import Curation, Grammar, Perplexity, TextAnswerable, stage_of
 from components.recipe.data import Source
 from components.recipe.draw import Draw
 from components.recipe.evaluation import Evaluate
 from components.recipe.gate import Gate
+from components.recipe.held_out import HeldOut
 from components.recipe.model import Model
 from components.recipe.soup import Soup
 from components.recipe.training import Stage
@@ -25,6 +26,7 @@ class Recipe(Section):
     seed: int = Field(default=0, ge=0, lt=2**31, description="seed of everything random")
     draw: Draw | None = Field(default=None, description="draw a corpus first; null: the sources name your own files")
     sources: dict[Name, Source] = Field(min_length=1, description="source name -> file")
+    held_out: HeldOut = Field(default_factory=HeldOut)
     model: Model
     curation: Curation
     stages: dict[Name, Stage] = Field(min_length=1, description="training stages in order; the last one with objective lm is evaluated")
@@ -57,19 +59,25 @@ class Recipe(Section):
         for i, (name, stage) in enumerate(self.stages.items()):
             self._check_stage(name, stage, names[:i], last=i == len(names) - 1)
         for f in self.curation.filters:
-            if isinstance(f, Perplexity):
-                if f.scorer not in self.stages or self.stages[f.scorer].objective != "text":
-                    raise ValueError(f"curation.filters: perplexity: scorer {f.scorer!r} is not a stage with objective text")
-                self._known_sources("curation.filters: perplexity", f.sources)
-        if self.draw is None:
-            for key, path in [
-                *((f"sources.{n}.path", s.path) for n, s in self.sources.items()),
-                ("soup.selection", self.soup.selection),
-                *((f"evaluate.benchmarks.{n}.path", b.path) for n, b in self.evaluate.benchmarks.items()),
-            ]:
-                if path.startswith("out/"):
-                    raise ValueError(f"{key}: {path} is drawn by the recipe, but the recipe has no draw section")
+            stage = stage_of(f)
+            if stage is not None and (stage not in self.stages or self.stages[stage].objective != "text"):
+                role = "scorer" if isinstance(f, Perplexity) else "judge"
+                raise ValueError(f"curation.filters: {f.kind}: {role} {stage!r} is not a stage with objective text")
+            if isinstance(f, Perplexity | TextAnswerable | Grammar):
+                self._known_sources(f"curation.filters: {f.kind}", f.sources)
+        self._check_files()
         return self
+
+    def _check_files(self) -> None:
+        selection = {"soup.selection": self.soup.selection}
+        report = {f"evaluate.benchmarks.{n}.path": b.path for n, b in self.evaluate.benchmarks.items()}
+        for share, files in (("selection", selection), ("report", report)):
+            for key, path in files.items():
+                if path is None and not getattr(self.held_out, share):
+                    raise ValueError(f"{key}: null takes the rows of held_out.{share}, which is 0: name a file, or hold some percent of the rows out")
+        for key, path in {**{f"sources.{n}.path": s.path for n, s in self.sources.items()}, **selection, **report}.items():
+            if self.draw is None and path is not None and path.startswith("out/"):
+                raise ValueError(f"{key}: {path} is drawn by the recipe, but the recipe has no draw section")
 
     def _check_stage(self, name: str, stage: Stage, earlier: list[str], last: bool) -> None:
         runs = {f"stages.{name}": stage, **{f"stages.{name}.candidates.{c}": stage.candidate(c) for c in stage.candidates}}

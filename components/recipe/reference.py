@@ -7,8 +7,11 @@ import json
 import re
 import sys
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, get_args
 
+from pydantic import StringConstraints
+
+from components.recipe.base import Name
 from components.recipe.recipe import Recipe
 
 INTRO = """# Recipe
@@ -35,7 +38,9 @@ Checked with the rest, before any work:
 - A stage with objective `text` trains the group `llm` alone.
 - `batch.max_tokens` is at most `model.context`.
 - A `batch` gives exactly one of `samples` and `packs`, a `schedule` exactly one of `steps` and `epochs`.
-- `data.sources` and a perplexity filter's `sources` name sources of the recipe; its `scorer` names a stage with objective `text`.
+- `data.sources` and a filter's `sources` name sources of the recipe; a filter's `scorer`, and a `judge` that is a name, name a stage with objective `text`.
+- Where `soup.selection` is null, `held_out.selection` is above 0; where a benchmark's `path` is null, `held_out.report` is.
+  Both together leave at least 20 percent.
 - At least one benchmark counts in the overall score.
 - A path below `out/` needs a `draw` section.
 - Names that belong to the pipeline are refused: stages `draw`, `ingest`, `curate`, `soup`, `evaluate`, `package`, `promote`; source `dropped`;
@@ -47,6 +52,7 @@ Checked with the rest, before any work:
 - `model.connector.pool` `none` goes with `merge` 1, the others with more; `vision.select_layer` is one of `depth`.
 """
 
+NAME_PATTERN = next(m.pattern for m in get_args(Name) if isinstance(m, StringConstraints))
 WORDS = {"integer": "integer", "number": "number", "string": "text", "boolean": "true or false", "null": "null"}
 BOUNDS = {"exclusiveMinimum": ">", "minimum": ">=", "exclusiveMaximum": "<", "maximum": "<="}
 
@@ -121,7 +127,7 @@ def _plain_type(schema: Schema) -> str:
         keys, values = _type(schema["propertyNames"]) if "enum" in schema.get("propertyNames", {}) else "NAME", _values(schema)
         least = ", at least one" if schema.get("minProperties") else ""
         return f"mapping {keys}: {_type(values) if values and '$ref' in values else 'keys'}{least}"
-    if "pattern" in schema:
+    if schema.get("pattern") == NAME_PATTERN:
         return "NAME"
     bounds = [f"{sign} {schema[key]}" for key, sign in BOUNDS.items() if key in schema]
     return " ".join([WORDS[schema["type"]], ", ".join(bounds)]).strip()

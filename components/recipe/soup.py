@@ -13,4 +13,6 @@ class Soup(Section):
     method: Literal["uniform", "greedy"] = Field(
         "greedy", description="uniform: mean of all; greedy: best first, each next kept if the pool's score does not fall"
     )
-    selection: str = Field(description="VLMEvalKit-style TSV on which greedy scores its pools; never the reported one")
+    selection: str | None = Field(
+        default=None, description="VLMEvalKit-style TSV on which greedy scores its pools, never the reported one; null: the rows of `held_out.selection`"
+    )

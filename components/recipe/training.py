@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from components.recipe.augment import Augment
 from components.recipe.base import Name, Section
 
 Group = Literal["vision", "connector", "llm"]
@@ -26,6 +27,7 @@ class StageData(Section):
     )
     percent: int = Field(default=100, ge=1, le=100, description="share of the rows that is used, drawn by `subset_seed`, percent")
     subset_seed: int = Field(default=0, ge=0, description="which share is drawn")
+    augment: Augment | None = Field(default=None, description="varied copies of the pictures; null: each as it is")
 
 
 class Batch(Section):
@@ -63,8 +65,14 @@ class Schedule(Section):
 
 
 class Optimizer(Section):
-    """AdamW (Loshchilov and Hutter 2019) with decoupled weight decay."""
+    """AdamW (Loshchilov and Hutter 2019) with decoupled weight decay; Muon (Jordan et al. 2024) for weight matrices where `muon` is set."""
 
+    muon: float | None = Field(
+        default=None,
+        gt=0,
+        description="Muon's peak learning rate for the matrices inside the trainable groups, embeddings and head excepted, at the stage's `lr`;"
+        " null: AdamW for all. Matrices must be whole: a runtime profile with ZeRO stage 0",
+    )
     betas: tuple[float, float] = Field(default=(0.9, 0.95), description="decay of the first and second moment")
     eps: float = Field(default=1e-8, gt=0, description="added to the root of the second moment")
     clip: float = Field(default=1.0, gt=0, description="largest global gradient norm")

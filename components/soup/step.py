@@ -8,6 +8,7 @@ from pathlib import Path
 from components.errors import DataError
 from components.evaluation.benchmark import read
 from components.evaluation.candidates import candidates, last_stage
+from components.evaluation.held_out import held_out_questions
 from components.evaluation.judging import judge
 from components.evaluation.predict import predict
 from components.recipe.soup import Soup
@@ -37,7 +38,7 @@ def run(step: Step) -> None:
 
 def _score(step: Step, config: Soup, folders: dict[str, Path], scratch: Path) -> Score:
     """Accuracy of a pool's average on the selection file, by free generation under the rule set of `evaluate`."""
-    questions = read(step.file(config.selection))
+    questions = read(step.file(config.selection)) if config.selection else held_out_questions(step, "selection")
     if not questions:
         raise DataError(f"{config.selection}: no rows, but soup.selection must hold questions to choose candidates by: add rows")
     ruleset, max_new_tokens, batch = (step.param(f"evaluate.{key}") for key in ("ruleset", "max_new_tokens", "batch"))

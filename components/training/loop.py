@@ -18,6 +18,7 @@ from components.errors import PermanentError, TransientError
 from components.recipe.training import TrainingConfig
 from components.training import engine as engines
 from components.training.checkpoint import Checkpoints
+from components.training.exam import Exam
 from components.training.meter import History, Meter
 from components.training.optimizer import set_rates
 from components.training.schedule import factor
@@ -42,8 +43,8 @@ class Run:
     checkpoint_seconds: float
 
 
-def fit(engine: Any, loader: Loader, run: Run, stopped: Callable[[], bool]) -> History:
-    """Trains to the last step and returns the record. Resumes from the newest whole checkpoint.
+def fit(engine: Any, loader: Loader, exam: Exam, run: Run, stopped: Callable[[], bool]) -> History:
+    """Trains to the last step and returns the record, with an exam now and then. Resumes from the newest whole checkpoint.
 
     `stopped` is asked once a step; when it says yes on any rank, all save and raise TransientError (exit 75).
     Raises PermanentError when the loss is not a number; the weights of before that step are then lost on purpose.
@@ -66,6 +67,8 @@ def fit(engine: Any, loader: Loader, run: Run, stopped: Callable[[], bool]) -> H
             history.tokens += batch.num_tokens
             history.samples += batch.num_samples
             meter.step(step + 1, loss, run.config.lr * rate, tokens=batch.num_tokens, samples=batch.num_samples)
+            if step + 1 in exam.steps:
+                history.curve.append((step + 1, history.samples, *exam.take(engine)))
             if run.checkpoints and step + 1 > saved and (stop or (due and step + 1 < run.total)):
                 _save(engine, run, step + 1, history)
                 saved, saved_at = step + 1, time.monotonic()

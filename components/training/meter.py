@@ -25,6 +25,8 @@ class History:
     """tokens seen, without padding"""
     samples: int = 0
     """samples seen"""
+    curve: list[tuple[int, int, float, float]] = field(default_factory=list)
+    """optimizer step, samples seen, loss (nats per learned token) and accuracy on the held-out rows"""
 
 
 class Meter:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 
-from components.data.encode import Pictures, Sample, encode, read_rows, texts, without_images
+from components.data.encode import Pictures, Sample, encode, read_rows, read_split, texts, without_images
 from components.data.loader import Loader
 from components.data.sampler import Order
 from components.errors import DataError, PermanentError, RecipeError
@@ -21,11 +21,13 @@ from components.models.processor import Processor
 from components.models.tokenizer import train_tokenizer
 from components.models.vlm import VLMForConditionalGeneration
 from components.profile import Profile
+from components.recipe.held_out import HeldOut
 from components.recipe.model import Model
 from components.recipe.training import TrainingConfig, resolve
 from components.step import Step
 from components.training import engine as engines
 from components.training.checkpoint import Checkpoints
+from components.training.exam import Exam
 from components.training.loop import Run, fit
 from components.training.meter import History
 from components.training.optimizer import build_optimizer, freeze, set_rates
@@ -33,6 +35,9 @@ from components.training.schedule import num_steps
 from components.training.stop import StopSignal
 
 logger = logging.getLogger(__name__)
+
+EXAM_ROWS = 256
+"""Held-out rows that are asked at each point of the learning curve."""
 
 NAMED = 20
 """Left-out rows that are named one by one."""
@@ -58,6 +63,8 @@ class Start:
     model: VLMForConditionalGeneration
     processor: Processor
     samples: list[Sample]
+    held_out: list[Sample]
+    """rows that this stage would train on if they were not held out; at most EXAM_ROWS"""
     left_out: list[str]
     """ids of rows that are longer than a packed sequence may be"""
 
@@ -69,9 +76,11 @@ def begin(step: Step, config: TrainingConfig) -> Start:
     """
     text_only = config.objective == "text"
     folders = [step.input(f"ingest-{s}") if text_only else step.input("curate") / s for s in config.data.sources]
-    rows = read_rows(folders, config.data.percent, config.data.subset_seed)
+    held_out = step.config("held_out", HeldOut)
+    rows = read_rows(folders, config.data.percent, config.data.subset_seed, held_out)
+    held = _some(read_split(folders, "selection", held_out)) if held_out.selection else []
     if text_only:
-        rows = [without_images(row) for row in rows]
+        rows, held = ([without_images(row) for row in part] for part in (rows, held))
     try:
         if config.init_from:
             model, processor = load_model(step.input(config.init_from))
@@ -91,7 +100,14 @@ def begin(step: Step, config: TrainingConfig) -> Start:
         )
     if not samples:
         raise DataError(f"{step.name}: all {len(encoded)} rows have more tokens than stages.{step.kind}.batch.max_tokens = {config.batch.max_tokens}: raise it")
-    return Start(model, processor, samples, left_out)
+    examined = [s for s in (encode(row, processor, config.data.template) for row in held) if len(s) <= config.batch.max_tokens]
+    return Start(model, processor, samples, examined, left_out)
+
+
+def _some(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """At most EXAM_ROWS of the rows, from all over the files: they may be sorted by answer."""
+    order = Order(max(1, len(rows)), 0, "exam")
+    return [rows[order[i]] for i in range(min(len(rows), EXAM_ROWS))]
 
 
 def train(step: Step, profile: Profile) -> None:
@@ -103,28 +119,33 @@ def train(step: Step, profile: Profile) -> None:
     optimizer = build_optimizer(start.model, config)
     set_rates(optimizer, 0)
     engine = engines.build_engine(start.model, optimizer, config, profile)
-    order = Order(len(start.samples), step.seed, step.name)
-    loader = Loader(
-        start.samples,
-        order,
-        Pictures(start.processor),
-        samples_per_step=config.batch.samples,
-        packs_per_step=config.batch.packs,
-        max_tokens=config.batch.max_tokens,
-        pad_id=start.processor.pad_token_id,
-        rank=engines.rank(),
-        num_ranks=engines.num_ranks(),
-        long_rows=engines.device().type != "cpu",
-    )
+    loader = build_loader(start.samples, Pictures(start.processor, augment=config.data.augment, seed=step.seed), step, config)
     total = num_steps(config.schedule, loader.units_per_epoch, loader.units_per_step)
+    exam = Exam(build_loader(start.held_out, Pictures(start.processor), step, config).all() if start.held_out else [], total)
     place = os.environ.get("STOCKPOT_CKPT")
     layout = {"processes": engines.num_ranks(), "zero_stage": profile.zero_stage, "precision": profile.precision}
     with StopSignal() as stopped:
-        history = fit(engine, loader, Run(step.name, config, total, layout, Checkpoints(place) if place else None, profile.checkpoint_seconds), stopped)
+        history = fit(engine, loader, exam, Run(step.name, config, total, layout, Checkpoints(place) if place else None, profile.checkpoint_seconds), stopped)
     trained = engines.trained_weights(engine)
     if engines.rank() == 0:
         write_model(step, config, start, trained)
         write_record(step, config, start, history, {**layout, "threads": profile.threads})
+
+
+def build_loader(samples: list[Sample], pictures: Pictures, step: Step, config: TrainingConfig) -> Loader:
+    """This rank's batches of these samples, in the stage's order."""
+    return Loader(
+        samples,
+        Order(len(samples), step.seed, step.name),
+        pictures,
+        samples_per_step=config.batch.samples,
+        packs_per_step=config.batch.packs,
+        max_tokens=config.batch.max_tokens,
+        pad_id=pictures.processor.pad_token_id,
+        rank=engines.rank(),
+        num_ranks=engines.num_ranks(),
+        long_rows=engines.device().type != "cpu",
+    )
 
 
 def _frozen(step: Step, config: TrainingConfig, start: Start) -> dict[str, torch.Tensor]:
@@ -146,11 +167,19 @@ def write_model(step: Step, config: TrainingConfig, start: Start, trained: dict[
 
 
 def write_record(step: Step, config: TrainingConfig, start: Start, history: History, runtime: dict[str, Any]) -> None:
-    """loss.csv (every step) and summary.json, without wall-clock values: both are hashed. `runtime` is what may change last bits."""
+    """loss.csv (every step), curve.csv (where rows are held out) and summary.json, without wall-clock values: they are hashed.
+
+    `runtime` is what may change last bits.
+    """
     with step.side("loss.csv").open("w", encoding="utf-8", newline="") as f:
         rows = csv.writer(f, lineterminator="\n")
         rows.writerow(["step", "loss", "lr"])
         rows.writerows([i, f"{loss:.9g}", f"{rate:.9g}"] for i, (loss, rate) in enumerate(zip(history.losses, history.rates, strict=True), 1))
+    if step.param("held_out.selection"):
+        with step.side("curve.csv").open("w", encoding="utf-8", newline="") as f:
+            rows = csv.writer(f, lineterminator="\n")
+            rows.writerow(["step", "samples", "held_loss", "held_accuracy"])
+            rows.writerows([i, samples, f"{loss:.9g}", f"{accuracy:.9g}"] for i, samples, loss, accuracy in history.curve)
     summary = {
         "steps": len(history.losses),
         "samples": history.samples,

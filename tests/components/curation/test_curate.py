@@ -15,6 +15,7 @@ from components.data.canonical import read_shards
 from components.errors import DataError, RecipeError
 from components.step import Step
 from tests.components.curation.corpora import ingested, picture, row, scorer
+from tests.fakes.chat_server import ChatServer
 
 BOTH = [{"kind": "image_validity"}, {"kind": "exact_duplicates"}]
 
@@ -88,8 +89,8 @@ def test_every_row_ends_in_one_place_with_its_verdicts_and_is_counted(project):
             "b": {"rows_in": 3, "rows_kept": 2, "quarantined": 0, "dropped": 1},
         },
         "filters": [
-            {"kind": "image_validity", "version": "1", "seen": 10, "kept": 9, "dropped": 0, "quarantined": 1, "threshold": None},
-            {"kind": "exact_duplicates", "version": "1", "seen": 9, "kept": 7, "dropped": 2, "quarantined": 0, "threshold": None},
+            {"kind": "image_validity", "version": "1", "seen": 10, "kept": 9, "dropped": 0, "quarantined": 1, "tagged": 0, "no_verdict": 0, "threshold": None},
+            {"kind": "exact_duplicates", "version": "1", "seen": 9, "kept": 7, "dropped": 2, "quarantined": 0, "tagged": 0, "no_verdict": 0, "threshold": None},
         ],
     }
 
@@ -124,6 +125,22 @@ def test_perplexity_ranks_what_the_filters_before_it_kept_and_its_sources_alone(
     assert kept("a")[0]["verdicts"][2]["score"] == last["threshold"]["a/en"] > 1
     assert [v["filter"] for v in kept("b")[0]["verdicts"]] == ["image_validity", "exact_duplicates"]
     assert counts["by_reason"]["high_perplexity"] == 2
+
+
+def test_tagged_rows_stay_are_counted_and_carry_the_verdict(project, monkeypatch):
+    rows = [row(f"a{i}", answer=("red", "blue", "green", "pink", "grey")[i % 5]) for i in range(10)]
+    told = row("told")
+    told["messages"][0]["content"] = "a red circle: what?"
+    ingested("a", [*rows, told])
+    with ChatServer(lambda text: next((o[0] for o in text.splitlines() if o[1:2] == "." and o[3:] in text.splitlines()[0]), "A")) as server:
+        judged = {"kind": "text_answerable", "sources": ["a"], "judge": {"base_url": server.base_url, "model": "judge"}}
+        counts = run(["a"], [judged, *BOTH])
+        dropping = run(["a"], [{**judged, "action": "drop"}, *BOTH])
+    first = counts["filters"][0]
+    assert (first["seen"], first["kept"], first["tagged"], first["dropped"], first["no_verdict"]) == (11, 11, 1, 0, 0)
+    assert counts["by_reason"] == {"exact_duplicate": 5}
+    assert (dropping["rows_kept"], dropping["by_reason"]) == (counts["rows_kept"] - 1, {"exact_duplicate": 5, "text_answerable": 1})
+    assert [v["action"] for v in read_shards(Path("out/curate/data/dropped")).to_pylist()[-1]["verdicts"]] == ["drop"]
 
 
 def test_no_filters_keep_everything(project):
@@ -182,7 +199,7 @@ def test_what_is_kept_does_not_depend_on_how_rows_are_sharded(project, numbers, 
 
 
 def test_a_drawn_corpus_goes_through_draw_ingest_and_curate(project):
-    config = {"train": 40, "selection": 2, "report": 2, "noise": {"duplicates": 3, "truncated": 2, "missing": 2, "unanswered": 2, "scrambled": 0}}
+    config = {"train": 40, "selection": 2, "report": 2, "noise": {"duplicates": 3, "truncated": 2, "missing": 2, "unanswered": 2}}
     sources = {
         "captions": {"path": "out/draw/data/captions.json", "images": "out/draw/data/images"},
         "questions": {"path": "out/draw/data/questions.json", "images": "out/draw/data/images"},
@@ -194,4 +211,7 @@ def test_a_drawn_corpus_goes_through_draw_ingest_and_curate(project):
     counts = run(list(sources), BOTH)
     assert counts["by_reason"] == {"exact_duplicate": 3, "image_missing": 2, "image_truncated": 2, "no_answer": 2}
     assert counts["rows_kept"] == 80
-    assert all(r["id"].startswith(("caption", "question", "duplicate")) for r in kept("captions") + kept("questions"))
+    labels = [json.loads(line) for line in Path("out/draw/noise.jsonl").read_text().splitlines()]
+    bad = {(label["source"], label["id"]) for label in labels}
+    assert len(bad) == 9
+    assert not bad & {(r["source"], r["id"]) for r in kept("captions") + kept("questions")}

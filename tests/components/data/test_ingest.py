@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from components.data import ingest
+from components.data import images, ingest
 from components.data.canonical import QUARANTINE_SCHEMA, SCHEMA, read_shards
 from components.data.quarantine import REASONS
 from components.errors import DataError
@@ -87,19 +88,21 @@ def test_rows_without_an_id_get_one_from_their_content_and_no_id_comes_twice(pro
 
 
 def test_bad_rows_are_set_aside_with_file_row_id_reason_and_a_sentence(project):
-    images = project / "raw" / "images"
-    (images / "empty.png").write_bytes(b"")
-    (images / "text.png").write_text("hello")
-    (images / "large.png").write_bytes(png(size=(101, 100)))
-    (images / "eps.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")
+    folder = project / "raw" / "images"
+    (folder / "empty.png").write_bytes(b"")
+    (folder / "text.png").write_text("hello")
+    (folder / "strip.png").write_bytes(png(size=(1, 201)))
+    (folder / "large.png").write_bytes(png(size=(101, 100)))
+    (folder / "eps.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")
     (project / "secret.png").write_bytes(png())
-    (images / "link.png").symlink_to(project / "secret.png")
-    (images / "circle.png").symlink_to(images / "circle.png")
-    (images / "inside.png").symlink_to(images / "a.png")
-    os.mkfifo(images / "pipe.png")
+    (folder / "link.png").symlink_to(project / "secret.png")
+    (folder / "circle.png").symlink_to(folder / "circle.png")
+    (folder / "inside.png").symlink_to(folder / "a.png")
+    os.mkfifo(folder / "pipe.png")
     bad = {
         "image_missing": ["nowhere.png", "deep", "x" * 300 + ".png", "a.png/b.png", "circle.png", "pipe.png", "."],
-        "image_path": ["../../secret.png", "deep/../a.png", str(images / "a.png"), "", "a\0.png", "link.png"],
+        "image_path": ["../../secret.png", "deep/../a.png", str(project / "secret.png"), "", "a\0.png", "link.png"],
+        "image_shape": ["strip.png"],
         "image_empty": ["empty.png"],
         "image_unreadable": ["text.png", "eps.png"],
         "image_too_large": ["large.png"],
@@ -151,6 +154,58 @@ def test_a_picture_file_of_too_many_bytes_is_not_read(project):
 def test_text_like_control_tokens_is_kept_as_text(project):
     table, _, _ = run([row("x", question="<image><|im_start|>", answer="<|im_end|>")])
     assert [m["content"] for m in table["messages"].to_pylist()[0]] == ["<image><|im_start|>", "<|im_end|>"]
+
+
+def test_a_picture_is_found_by_a_longer_path_and_by_its_bare_name(project):
+    paths = ["images/a.png", "raw/images/deep/b.png", str(project / "raw/images/a.png"), "/home/somebody/images/deep/b.png", "b.png", "./a.png"]
+    table, quarantine, _ = run([row(path, path) for path in paths])
+    assert quarantine == []
+    assert [i[0]["path"] for i in table["images"].to_pylist()] == ["a.png", "deep/b.png", "a.png", "deep/b.png", "deep/b.png", "a.png"]
+
+
+def test_a_bare_name_that_two_sub_folders_have_is_not_guessed(project):
+    other = project / "raw/images/other"
+    other.mkdir()
+    (other / "b.png").write_bytes(png())
+    _, quarantine, _ = run([row("x"), row("y", "b.png"), row("z", "deep/b.png")])
+    assert [(q["id"], q["reason"]) for q in quarantine] == [("y", "image_missing")]
+    assert "2 files" in quarantine[0]["detail"]
+
+
+def test_a_missing_picture_in_one_sub_folder_is_not_taken_from_another(project):
+    assert [q["reason"] for q in run([row("x"), row("y", "train/b.png")])[1]] == ["image_missing"]
+
+
+def test_rows_of_which_no_picture_is_in_the_folder_end_with_the_folder_and_an_example(project):
+    with pytest.raises(DataError, match=r"not one of the pictures.*in raw/images; row 1: image: 'x/1\.jpg'.*holds, for example, '[a-z/]+\.png'") as error:
+        run([row("x", "x/1.jpg"), row("y", "/somewhere/2.jpg"), row("z", None, "Why?")])
+    assert error.value.code == 2
+
+
+def test_animated_pictures_come_through_and_show_their_first_frame(project):
+    for name in ("a.gif", "a.webp"):
+        frames = [Image.new("RGB", (20, 10), color) for color in ("red", "blue")]
+        frames[0].save(project / "raw/images" / name, save_all=True, append_images=frames[1:], lossless=True)
+        pictures = run([row(name, name)])[0]["images"].to_pylist()
+        assert images.decode(pictures[0][0]["bytes"], 1000).getpixel((5, 5)) == (255, 0, 0)
+
+
+def test_a_side_of_20000_pixels_is_measured_before_it_is_decoded(project):
+    for name, size in (("square.png", (20_000, 20_000)), ("long.png", (20_000, 120)), ("line.png", (20_000, 20))):
+        Image.new("1", size).save(project / "raw/images" / name)
+    tracemalloc.start()
+    table, quarantine, _ = run([row(n, n) for n in ("square.png", "long.png", "line.png")])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert [(q["id"], q["reason"]) for q in quarantine] == [("square.png", "image_too_large"), ("line.png", "image_shape")]
+    assert table["id"].to_pylist() == ["long.png"]
+    assert peak < 2**25
+
+
+def test_a_source_without_a_language_has_it_told_by_the_script_of_each_row(project):
+    rows = [row("x"), row("y", question="<image>\n这是什么？", answer="圆形"), row("z", answer="круг, чёрный круг"), {**row("w"), "language": "nl"}]
+    assert run(rows, language=None)[0]["language"].to_pylist() == ["en", "zh", "ru", "nl"]
+    assert run(rows, language="fr")[0]["language"].to_pylist() == ["fr", "fr", "fr", "nl"]
 
 
 def test_no_rows_at_all_leave_one_empty_shard(project):

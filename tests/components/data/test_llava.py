@@ -65,6 +65,12 @@ def test_a_json_list_that_is_cut_anywhere_is_refused(tmp_path, rows, data, block
     [
         ("a.json", b"", "empty file"),
         ("a.json", b'{"rows": []}', "expected a JSON list"),
+        ("a.json", b'{"rows": [1, 2], "version": 3}', "found an object of 'rows', 'version'"),
+        ("a.json", b'{"train": [{"id": 1}], "val": [{"id": 2}]}', "two lists of rows, 'train' and 'val'"),
+        ("a.json", b'{"id": 1, "conversations": [{"from": "human"}]}', "this is one row"),
+        ("a.json", b'{"rows": [{"id": 1}]', "ends in the middle"),
+        ("a.json", b'{"rows": [{"id": 1}]} x', "more text after the end"),
+        ("a.json", b"7", "expected a JSON list of rows, found 7"),
         ("a.json", b'[{"id": 1},\n {"id": 2}\n {"id": 3}]', "line 3: expected , or"),
         ("a.json", b'[\n{"id": 1},\n{"id": oops}, {"id": 3}, {"id": 4}]', "line 3: not valid JSON"),
         ("a.json", b"[1, 2] x", "more text after the end"),
@@ -85,6 +91,32 @@ def test_a_file_that_is_broken_as_a_whole_gives_one_sentence_with_the_file(tmp_p
     assert error.value.code == 2
     assert str(tmp_path / name) in str(error.value)
     assert words in str(error.value)
+
+
+OTHER = JSON.filter(lambda value: not (isinstance(value, list) and value and isinstance(value[0], dict)))
+
+
+@given(
+    rows=st.lists(st.dictionaries(st.text(), JSON), min_size=1, max_size=5),
+    before=st.dictionaries(st.text(max_size=3), OTHER, max_size=3),
+    after=st.dictionaries(st.text(min_size=4), OTHER, max_size=3),
+    indent=st.none() | st.just(1),
+    block=st.integers(1, 40),
+)
+@MODEST
+def test_the_one_list_of_rows_in_an_object_is_taken(tmp_path, rows, before, after, indent, block):
+    path = tmp_path / "rows.json"
+    whole = {**before, "data": rows, **{k: v for k, v in after.items() if k != "data"}}
+    path.write_text(json.dumps(whole, indent=indent))
+    assert list(llava.read(path, block)) == list(enumerate(rows, 1))
+
+
+def test_one_row_a_line_is_read_also_from_a_file_named_json(tmp_path):
+    path = tmp_path / "rows.json"
+    path.write_bytes(b'\xef\xbb\xbf{"id": 1}\n{"id": \n\n{"id": 4}\n')
+    found = dict(llava.read(path))
+    assert (found[1], found[4]) == ({"id": 1}, {"id": 4})
+    assert isinstance(found[2], RowError)
 
 
 def test_a_missing_file_is_refused_with_the_recipe_key(tmp_path):

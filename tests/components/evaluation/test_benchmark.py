@@ -90,14 +90,28 @@ def test_a_bad_row_is_named(tmp_path, rows, complaint):
     [
         (b"index\timage\tquestion\tanswer\n1\t\twhat\n", "row 1: 3 cells under 4 columns"),
         (b"index\timage\tquestion\tanswer\n1\t\twhat\t\xff\xfe\n", "not a tab-separated text file in UTF-8"),
-        (b"", "no column 'index'.*found: nothing"),
-        (b"index,image,question,answer\n1,,what,red\n", "no column 'index'"),
+        (b"", "the file is empty; needed: a header with index, image, question, answer"),
+        (b"\n", "no column 'index'.*found: nothing"),
+        (b"index|image|question|answer\n1||what|red\n", "no column 'index'"),
     ],
 )
 def test_a_file_that_is_no_table_of_this_kind(tmp_path, content, complaint):
     (tmp_path / "b.tsv").write_bytes(content)
     with pytest.raises(DataError, match=rf"b\.tsv: .*{complaint}|{complaint}"):
         read(tmp_path / "b.tsv")
+
+
+@pytest.mark.parametrize("delimiter", [",", ";"])
+def test_commas_and_semicolons_cut_columns_too(tmp_path, delimiter):
+    rows = [row(1, b64(RED), question="red, or\tblue; which?"), row(2, "1")]
+    path = tmp_path / "b.csv"
+    pd.DataFrame(rows).to_csv(path, sep=delimiter, index=False)
+    assert [(q.image, q.question, q.answer) for q in read(path)] == [(RED, "red, or\tblue; which?", "red"), (RED, "what color?", "red")]
+
+
+def test_without_a_language_column_the_script_tells(tmp_path):
+    rows = [row(1, "", question="什么颜色？", answer="红"), row(2, ""), row(3, "", question="Что это?", answer="круг")]
+    assert [q.language for q in read(write(tmp_path / "b.tsv", rows))] == ["zh", "en", "ru"]
 
 
 def test_a_missing_file_is_named(tmp_path):

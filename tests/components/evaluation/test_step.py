@@ -27,8 +27,12 @@ def models(tmp_path_factory):
 def project(tmp_path, monkeypatch, models):
     """A workspace in which soup and candidate `r` are the same model, which says red, and candidate `b` says blue."""
     monkeypatch.chdir(tmp_path)
-    for name, model in {"soup": "red", "instruct-r": "red", "instruct-b": "blue"}.items():
+    for name, model in {"soup": "red", "instruct": "red", "instruct-r": "red", "instruct-b": "blue"}.items():
         shutil.copytree(models[model], f"out/{name}/data")
+    for name in ("instruct", "instruct-r", "instruct-b"):
+        Path("out", name).mkdir(exist_ok=True)
+        Path("out", name, "loss.csv").write_text("step,loss,lr\n1,2.5,0.1\n2,1.5,0.05\n")
+    Path("out/soup/selection.json").write_text('{"method": "greedy", "members": ["r"]}')
     write(Path("report.tsv"), REPORT)
     Path("out/evaluate/data").mkdir(parents=True)
     return tmp_path
@@ -36,7 +40,8 @@ def project(tmp_path, monkeypatch, models):
 
 def step(benchmarks=None, candidates=("r", "b")):
     config = Evaluate.model_validate({"benchmarks": benchmarks or BENCHMARKS, "max_new_tokens": 4, "batch": 2})
-    return Step("evaluate", {"evaluate": config.model_dump(mode="json"), "stages": {"vision": {}, "instruct": {"candidates": {c: {} for c in candidates}}}})
+    stages = {"vision": {}, "instruct": {"candidates": {c: {} for c in candidates}}}
+    return Step("evaluate", {"name": "micro", "evaluate": config.model_dump(mode="json"), "stages": stages})
 
 
 def outputs():
@@ -56,6 +61,7 @@ def test_soup_and_candidates_are_scored_on_every_benchmark(project):
     assert table.groupby(["model", "benchmark"]).correct.mean()["b", "shapes"] == 0.25
     assert set(table[table.model == "b"].prediction) == {"blue"}
     assert Image.open("out/evaluate/scores.png").width > 300
+    assert "0.750" in Path("out/evaluate/report.html").read_text()
 
 
 def test_running_again_gives_the_same_bytes(project):
@@ -65,7 +71,7 @@ def test_running_again_gives_the_same_bytes(project):
     Path("out/evaluate/data").mkdir(parents=True)
     run(step())
     assert before == outputs()
-    assert before.keys() == {"records.parquet", "scores.json", "scores.png"}
+    assert before.keys() == {"records.parquet", "report.html", "scores.json", "scores.png"}
 
 
 def test_the_control_asks_the_same_questions_about_other_pictures(project):

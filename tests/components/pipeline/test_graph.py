@@ -53,6 +53,21 @@ def test_each_step_reads_what_the_drawing_says(compiled: Compiled) -> None:
     }
 
 
+def test_no_step_reads_which_rows_were_spoilt_on_purpose(compiled: Compiled) -> None:
+    assert compiled.stages["draw"]["outs"] == ["out/draw/data", "out/draw/noise.jsonl"]
+    for entry in compiled.stages.values():
+        assert not [d for d in entry["deps"] if d.startswith("out/draw") and d != "out/draw/data"]
+
+
+def test_curation_reads_the_stages_that_its_filters_ask_and_no_endpoint() -> None:
+    judges = "[{kind: grammar, judge: llm, sources: [questions]}, {kind: text_answerable, judge: JUDGE, sources: [questions]}]"
+    local = compile_recipe(load(MICRO, [f"curation.filters={judges.replace('JUDGE', 'llm')}"])).stages["curate"]["deps"]
+    assert [d for d in local if d.startswith("out/")] == ["out/ingest-captions/data", "out/ingest-questions/data", "out/llm/data"]
+    endpoint = "{base_url: 'http://127.0.0.1:1/v1', model: m}"
+    remote = compile_recipe(load(MICRO, [f"curation.filters=[{{kind: grammar, judge: {endpoint}, sources: [questions]}}]"])).stages["curate"]["deps"]
+    assert [d for d in remote if d.startswith("out/")] == ["out/ingest-captions/data", "out/ingest-questions/data"]
+
+
 def params_that_change(override: str) -> set[str]:
     one, two = compile_recipe(load(MICRO)), compile_recipe(load(MICRO, [override]))
 
@@ -87,6 +102,14 @@ def test_a_new_candidate_is_a_new_stage_that_soup_and_evaluate_read() -> None:
     assert "out/instruct-d/data" in stages["soup"]["deps"]
     assert "out/instruct-d/data" in stages["evaluate"]["deps"]
     assert "stages.instruct.lr" not in stages["instruct-d"]["params"]
+
+
+def test_the_report_is_an_output_that_reads_the_candidates_records_and_is_made_by_a_template(compiled: Compiled) -> None:
+    evaluate = compiled.stages["evaluate"]
+    assert "out/evaluate/report.html" in evaluate["outs"]
+    assert {"out/instruct-a/loss.csv", "out/instruct-b/loss.csv", "out/instruct-c/loss.csv", "out/soup/selection.json"} <= set(evaluate["deps"])
+    assert "components/evaluation/report.html.jinja" in evaluate["deps"]
+    assert "components/evaluation/report.html.jinja" not in compiled.stages["soup"]["deps"]
 
 
 def test_users_own_files_are_inputs_as_they_are() -> None:

@@ -11,8 +11,9 @@ from ruamel.yaml import YAML
 from safetensors.torch import load_file
 
 from components.data.canonical import SCHEMA, write_shards
-from components.data.draw import encode
-from components.data.shapes import DESCRIBE, PAIRS, QUESTIONS, picture, random_scene
+from components.data.defects import encode
+from components.data.shapes import PAIRS, picture, random_scene
+from components.data.wording import KINDS, answer, description, question
 from components.recipe.loader import load
 
 MICRO = Path(__file__).parents[2] / "recipes" / "micro.yaml"
@@ -31,11 +32,11 @@ def rows(number: int) -> dict[str, list[dict[str, Any]]]:
     rng = random.Random(0)
     captions, questions = [], []
     for i in range(number):
-        scene = random_scene(rng.choice(PAIRS), 32, 56, rng)
+        scene = random_scene(rng.choice(PAIRS), rng.randint(1, 4), 32, 56, rng)
         image = encode(picture(scene), "PNG")
-        captions.append(row(f"caption-{i}", "captions", [(rng.choice(DESCRIBE), scene.caption)], image))
-        kinds = rng.sample(list(QUESTIONS), rng.randint(1, 3))
-        questions.append(row(f"question-{i}", "questions", [(rng.choice(QUESTIONS[k]), scene.answer(k)) for k in kinds], image))
+        captions.append(row(f"caption-{i}", "captions", [description(scene, "en", rng)], image))
+        kinds = rng.sample(KINDS, rng.randint(1, 3))
+        questions.append(row(f"question-{i}", "questions", [(question(k, "en", rng), answer(scene, k, "en")) for k in kinds], image))
     return {"captions": captions, "questions": questions}
 
 

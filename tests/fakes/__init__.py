@@ -1,0 +1,1 @@
+"""Small honest servers: real sockets and real protocols, with faults on demand."""
