@@ -16,7 +16,7 @@ from .images import CLIP_MEAN, CLIP_STD, normalisation_table, patch_rows, views
 from .json_file import read_json, write_json
 from .template import Messages, Piece, Template, chat, num_images, plain
 from .tokenizer import END_OF_TEXT, IM_END, IMAGE_PAD, SPECIAL_TOKENS
-from .visual_plan import Resolution, VisualPlan, from_dict, to_dict
+from .visual_plan import Resolution, VisualPlan, from_dict, to_dict, within
 
 IGNORED = -100
 CONFIG, TOKENIZER, TOKENIZER_CONFIG = "processor_config.json", "tokenizer.json", "tokenizer_config.json"
@@ -74,6 +74,12 @@ class Processor:
     def settings(self) -> dict[str, Any]:
         """What the processor is made of, besides the tokenizer."""
         return {name: getattr(self, name) for name in ("patch", "merge", "temporal_patch", "resolution", "mean", "std")}
+
+    def within(self, **bounds: int | None) -> "Processor":
+        """The same with other bounds of the resolution, see `visual_plan.within`; itself where none is given. Raises ModelError."""
+        if all(value is None for value in bounds.values()):
+            return self
+        return Processor(self.tokenizer, **{**self.settings(), "resolution": within(self.resolution, **bounds)})
 
     def plan(self, width: int, height: int) -> VisualPlan:
         """What becomes of a picture of this size. Raises ModelError for one that is too long and thin."""

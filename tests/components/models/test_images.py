@@ -107,3 +107,11 @@ def test_bounds_that_no_picture_can_meet_are_refused(tokenizer):
         Processor(tokenizer, patch=8, merge=2, temporal_patch=2, resolution=Native(100, 200))
     with pytest.raises(ModelError, match="min_pixels 5000"):
         Processor(tokenizer, patch=8, merge=2, temporal_patch=2, resolution=Native(5000, 4096))
+
+
+def test_a_benchmark_may_ask_for_other_bounds(tokenizer):
+    processor = Processor(tokenizer, patch=14, merge=2, temporal_patch=2, resolution=Native(3136, MAX))
+    assert processor.within(min_pixels=None, max_pixels=None) is processor
+    assert processor.within(min_pixels=840**2).num_image_tokens(400, 300) == 910
+    with pytest.raises(ModelError, match="max_tiles: the model's resolution is native"):
+        processor.within(max_tiles=4)
