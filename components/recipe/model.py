@@ -1,5 +1,6 @@
 """`model`: the composed vision-language model, by its parts."""
 
+import re
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -68,11 +69,62 @@ class Llm(Section):
     heads: int = Field(gt=0, description="query heads")
     kv_heads: int = Field(gt=0, description="key and value heads")
     ffn: int = Field(gt=0, description="width of the SwiGLU MLP")
-    vocab: int = Field(ge=264, description="largest size of the byte-level BPE vocabulary that is trained on the corpus, tokens")
+    vocab: int = Field(
+        ge=264, description="largest size of the byte-level BPE vocabulary that is trained on the corpus, tokens; with `weights` the rows of their embedding"
+    )
     rope_theta: float = Field(default=1e6, gt=0, description="base of the rotary positions")
     rms_eps: float = Field(default=1e-6, gt=0, description="epsilon of RMSNorm")
     tie_embeddings: bool = Field(default=False, description="output head shares the input embedding")
     init_std: float = Field(default=0.02, gt=0, description="standard deviation of the random initialisation")
+
+
+HUB_COMMIT = re.compile(r"[\w.-]+/[\w.-]+@[0-9a-f]{40}")
+
+
+class Published(Section):
+    """A public checkpoint. What it holds must be fixed: a folder's files are hashed as inputs, a hub name has its commit, all else a digest."""
+
+    source: str = Field(description="a folder relative to the project, `s3://bucket/prefix`, or a name on the hub: `org/name@commit`")
+    digest: str | None = Field(
+        default=None, pattern="^[0-9a-f]{64}$", description="`sha256sum *.safetensors | sha256sum` of the shards that hold the part; null: not checked"
+    )
+
+    @property
+    def folder(self) -> str | None:
+        """The folder, where it is one of the project."""
+        return None if self.source.startswith("s3://") or "@" in self.source else self.source
+
+    @model_validator(mode="after")
+    def _fixed(self) -> "Published":
+        if self.source.startswith("s3://") and self.digest is None:
+            raise ValueError(f"{self.source}: what lies in a bucket can change: give its digest, `sha256sum *.safetensors | sha256sum`")
+        if self.folder is None and not self.source.startswith("s3://") and self.digest is None and not HUB_COMMIT.fullmatch(self.source):
+            raise ValueError(f"{self.source}: what a branch names can change: give the commit, 40 digits behind the @, or a digest")
+        return self
+
+
+class Weights(Section):
+    """Public weights that training starts from. Either `whole`, or `llm` and, where the tower is not to start at random, `vision`.
+
+    The sizes in the sections beside it must be the checkpoint's; the tokenizer is the checkpoint's.
+    """
+
+    whole: Published | None = Field(default=None, description="a POINTS1.5 checkpoint in layout A or B, or a model folder of ours")
+    vision: Published | None = Field(default=None, description="a Qwen2-VL checkpoint, of which the tower is taken, without its merger")
+    llm: Published | None = Field(default=None, description="a Qwen2 or Qwen2.5 checkpoint")
+
+    @property
+    def parts(self) -> dict[str, Published]:
+        """The checkpoints that are given, by part."""
+        return {name: value for name in ("whole", "vision", "llm") if (value := getattr(self, name)) is not None}
+
+    @model_validator(mode="after")
+    def _whole_or_parts(self) -> "Weights":
+        if self.whole and len(self.parts) > 1:
+            raise ValueError("whole is all of a model: leave vision and llm out")
+        if not self.whole and not self.llm:
+            raise ValueError("give whole, or llm: the tokenizer comes with them")
+        return self
 
 
 class Model(Section):
@@ -82,6 +134,7 @@ class Model(Section):
     resolution: Resolution = Field(default_factory=Resolution)
     connector: Connector = Field(default_factory=Connector)
     llm: Llm
+    weights: Weights | None = Field(default=None, description="public weights to start from; null: random ones")
     min_pixels: int = Field(default=3136, gt=0, description="native resolution: smaller pictures are enlarged to this area, pixels")
     max_pixels: int = Field(default=12_845_056, gt=0, description="native resolution: larger pictures are reduced to this area, pixels")
     context: int = Field(default=4096, gt=0, description="longest sequence that the language model is built for, tokens")
@@ -102,6 +155,8 @@ class Model(Section):
             raise ValueError(f"resolution: size {self.resolution.size} is not a multiple of patch {self.vision.patch} times merge {self.connector.merge}")
         if native and self.vision.width // self.vision.heads % 4:
             raise ValueError(f"vision: 2-D RoPE needs a head size that is a multiple of 4, not {self.vision.width // self.vision.heads}")
+        if self.weights and (not native or self.llm.backbone != "qwen2"):
+            raise ValueError("weights: they go with vision.encoder qwen2_vl_vit and llm.backbone qwen2")
         if self.min_pixels > self.max_pixels:
             raise ValueError(f"min_pixels {self.min_pixels} is larger than max_pixels {self.max_pixels}")
         return self

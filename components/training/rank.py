@@ -5,6 +5,7 @@ import json
 import logging
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -70,7 +71,7 @@ class Start:
 
 
 def begin(step: Step, config: TrainingConfig) -> Start:
-    """Reads the stage's rows and its start: the weights of `init_from`, or random ones with a tokenizer trained on these rows.
+    """Reads the stage's rows and its start: the weights of `init_from`, public ones, or random ones with a tokenizer trained on these rows.
 
     Raises DataError for rows or a model folder that cannot be used.
     """
@@ -82,8 +83,8 @@ def begin(step: Step, config: TrainingConfig) -> Start:
     if text_only:
         rows, held = ([without_images(row) for row in part] for part in (rows, held))
     try:
-        if config.init_from:
-            model, processor = load_model(step.input(config.init_from))
+        if folder := _start_folder(step, config):
+            model, processor = load_model(folder)
         else:
             parts = step.config("model", Model)
             tokenizer = train_tokenizer(texts(rows), parts.llm.vocab)
@@ -102,6 +103,13 @@ def begin(step: Step, config: TrainingConfig) -> Start:
         raise DataError(f"{step.name}: all {len(encoded)} rows have more tokens than stages.{step.kind}.batch.max_tokens = {config.batch.max_tokens}: raise it")
     examined = [s for s in (encode(row, processor, config.data.template) for row in held) if len(s) <= config.batch.max_tokens]
     return Start(model, processor, samples, examined, left_out)
+
+
+def _start_folder(step: Step, config: TrainingConfig) -> Path | None:
+    """The model folder that the stage starts from: an earlier stage's, or that of the public weights. None: it starts at random."""
+    if config.init_from:
+        return step.input(config.init_from)
+    return step.input("weights") if step.config("model", Model).weights else None
 
 
 def _some(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -150,8 +158,8 @@ def build_loader(samples: list[Sample], pictures: Pictures, step: Step, config: 
 
 def _frozen(step: Step, config: TrainingConfig, start: Start) -> dict[str, torch.Tensor]:
     """The weights of the frozen groups, from where they came: under bf16 or ZeRO 3 the engine's copy is rounded or in pieces."""
-    if config.init_from:
-        model, _ = load_model(step.input(config.init_from))
+    if folder := _start_folder(step, config):
+        model, _ = load_model(folder)
     else:
         model = build_model(step.config("model", Model), start.processor.tokenizer, step.seed)
     weights = model.state_dict()

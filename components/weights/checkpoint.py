@@ -61,8 +61,8 @@ def expected(config: VLMConfig) -> dict[str, Entry]:
     width, joined = config.vision.embed_dim, config.vision.embed_dim * config.merge**2
     dead = {"ln_q.weight": [width], "ln_q.bias": [width], "mlp.0.weight": [joined, joined], "mlp.0.bias": [joined]}
     dead |= {"mlp.2.weight": [config.vision.hidden_size, joined], "mlp.2.bias": [config.vision.hidden_size]}
-    ours = {name: _expectation(name, shape) for name, shape in shapes(config).items()}
-    return to_b("stockpot", ours, language_shape(config)) | {DEAD + name: _expectation(DEAD + name, shape) for name, shape in dead.items()}
+    ours = {name: expectation(name, shape) for name, shape in shapes(config).items()}
+    return to_b("stockpot", ours, language_shape(config)) | {DEAD + name: expectation(DEAD + name, shape) for name, shape in dead.items()}
 
 
 def load_points(folder: Path, dtype: torch.dtype | None = None, attn_implementation: str = "sdpa") -> tuple[PointsForConditionalGeneration, Processor]:
@@ -79,7 +79,9 @@ def load_points(folder: Path, dtype: torch.dtype | None = None, attn_implementat
     return model.eval(), checkpoint.processor
 
 
-def _expectation(name: str, shape: list[int]) -> Entry:
+def expectation(name: str, shape: list[int]) -> Entry:
+    """What a tensor must be like: it has a name and a shape, and cannot be loaded."""
+
     def load() -> torch.Tensor:
         raise AssertionError(f"{name} is an expectation, not a tensor")
 

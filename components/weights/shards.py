@@ -33,28 +33,41 @@ class Entry:
         return prod(self.shape) * self.dtype.itemsize
 
 
-def read_shards(folder: Path) -> dict[str, Entry]:
-    """All tensors of a folder of safetensors, by name. Nothing but headers is read.
+def named_shards(folder: Path, prefixes: tuple[str, ...] = ("",)) -> list[str]:
+    """Names of the files of a checkpoint that hold tensors with one of the prefixes, sorted; of its index alone, so they need not be there.
+
+    Raises DataError that names the index when it cannot be read.
+    """
+    return sorted(set(_index(folder, prefixes).values())) if (folder / INDEX).exists() else [WEIGHTS]
+
+
+def read_shards(folder: Path, prefixes: tuple[str, ...] = ("",)) -> dict[str, Entry]:
+    """All tensors of a folder of safetensors whose names have one of the prefixes, by name. Nothing but headers is read.
 
     Raises DataError that names the file, and the tensor, when the index, a shard or a tensor of the index is missing or cannot be read.
     """
+    found: dict[str, Entry] = {}
+    for file in named_shards(folder, prefixes):
+        found |= {name: entry for name, entry in _header(folder / file).items() if name.startswith(prefixes)}
+    if (folder / INDEX).exists():
+        for name, file in sorted(_index(folder, prefixes).items()):
+            if name not in found:
+                raise DataError(f"{folder / file}: {name} is missing, though {INDEX} says that it is there: fetch the shard again")
+    return found
+
+
+def _index(folder: Path, prefixes: tuple[str, ...]) -> dict[str, str]:
+    """Tensor -> file, as the index says."""
     index = folder / INDEX
-    if not index.exists():
-        return _header(folder / WEIGHTS)
     try:
         named: dict[str, str] = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-        files = sorted(set(named.values()))
+        wanted = {name: file for name, file in named.items() if name.startswith(prefixes)}
+        odd = sorted(file for file in wanted.values() if Path(file).name != file)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{index}: cannot be read as an index of shards: {error!r}: fetch the file again") from error
-    found: dict[str, Entry] = {}
-    for file in files:
-        if Path(file).name != file:
-            raise DataError(f"{index}: {file!r} is not the name of a file beside it: fetch the checkpoint again")
-        found |= _header(folder / file)
-    for name, file in sorted(named.items()):
-        if name not in found:
-            raise DataError(f"{folder / file}: {name} is missing, though {INDEX} says that it is there: fetch the shard again")
-    return found
+    if odd:
+        raise DataError(f"{index}: {odd[0]!r} is not the name of a file beside it: fetch the checkpoint again")
+    return wanted
 
 
 def _header(path: Path) -> dict[str, Entry]:
