@@ -210,13 +210,48 @@ def recipe_show(recipe: Recipe, /, *, set_: Set = None, as_json: Json = False) -
 
 
 @recipes.command(name="check")
-def recipe_check(recipe: Recipe, /, *, set_: Set = None, as_json: Json = False) -> None:
-    """Check a recipe without running anything, and name its stages."""
+def recipe_check(
+    recipe: Recipe,
+    /,
+    *,
+    plan: Annotated[bool, Parameter(negative=())] = False,
+    profile: str | None = None,
+    gpus: int | None = None,
+    zero: Literal[0, 1, 2, 3] | None = None,
+    mfu: float = 0.4,
+    tflops: float = 989.0,
+    set_: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Check a recipe without running anything, and name its stages.
+
+    Parameters
+    ----------
+    plan
+        Show for each training run: parameters, steps, tokens, memory per GPU, GPU-hours. The formulas are in `components/plan/cost.py`.
+    profile
+        Runtime profile of the plan: a name in infra/profiles/, or a file; default: the setting STOCKPOT_PROFILE.
+    gpus
+        GPUs of one run; default: the profile's processes.
+    zero
+        DeepSpeed ZeRO stage; default: the profile's.
+    mfu
+        Model FLOPs utilisation that GPU-hours are reckoned with.
+    tflops
+        Peak of one GPU; default: an H100 SXM in bf16.
+    """
     from components.pipeline.graph import compile_recipe
 
-    compiled = compile_recipe(_load(recipe, set_))
-    line = {"recipe": recipe, "stages": list(compiled.stages)}
-    _print(json.dumps(line) if as_json else f"{recipe}: fine; {len(compiled.stages)} stages: {', '.join(compiled.stages)}")
+    loaded = _load(recipe, set_)
+    compiled = compile_recipe(loaded)
+    line: dict[str, Any] = {"recipe": recipe, "stages": list(compiled.stages)}
+    text = f"{recipe}: fine; {len(compiled.stages)} stages: {', '.join(compiled.stages)}"
+    if plan:
+        from flows.plan import plan_of
+
+        line["plan"], table = plan_of(loaded, profile, gpus, zero, mfu=mfu, tflops=tflops)
+        text = f"{text}\n\n{table}"
+    _print(json.dumps(line) if as_json else text)
 
 
 @recipes.command(name="new")
