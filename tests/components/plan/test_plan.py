@@ -55,7 +55,7 @@ def test_a_plan_has_every_run_with_the_parameters_that_it_trains():
     assert (lines["projector"].trained, lines["projector"].frozen) == (sizes["connector"], sizes["vision"] + sizes["llm"])
     assert lines["vision"].steps is lines["vision"].tokens is lines["vision"].gpu_hours is None  # as many as there are rows
     assert (lines["projector"].steps, lines["projector"].tokens) == (6, 6 * 4 * 256)
-    assert lines["instruct-c"].gpu_hours == pytest.approx(lines["instruct-b"].gpu_hours * 10 / 6)
+    assert lines["instruct-c"].gpu_hours == pytest.approx((lines["instruct-b"].gpu_hours or 0) * 10 / 6)
     assert gpu_hours(3.6e15, Machine(1, 0, "bf16", tflops=2, mfu=0.5)) == 1
 
 
