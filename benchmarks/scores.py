@@ -83,7 +83,8 @@ def main() -> None:
             if not done or options.force:
                 done = [{"identity": key, **trial(project, str(recipe), seed), **circumstances()}]
                 append(TRIALS, done[0])
-            trials.append({k: v for k, v in done[-1].items() if k not in ("recipe", "versions", "python", "cores", "step_seconds")} | {"recipe": done[-1]["recipe"]})
+            left_out = ("recipe", "versions", "python", "cores", "step_seconds")
+            trials.append({k: v for k, v in done[-1].items() if k not in left_out} | {"recipe": done[-1]["recipe"]})
             sys.stderr.write(f"seed {seed}: soup {done[-1]['soup']:.3f}, {done[-1]['wall_seconds']:.0f} s\n")
     record("scores", *_summary(trials))
 
