@@ -17,7 +17,14 @@ from benchmarks.result import record
 from flows.prefect_server import own_server
 
 NOTHING_RAN = "every step reused"
-FLOW = "import sys; from flows import console; from flows.retrain import retrain; console.configure(True); retrain(sys.argv[1])"
+FLOW = """
+import sys
+from flows import console
+from flows.form import GateForm
+from flows.retrain import retrain
+console.configure(True)
+retrain(GateForm(recipe=sys.argv[1]))
+"""
 
 
 def reused(ended: Ended) -> bool:
