@@ -14,8 +14,8 @@ from components.pipeline.compiled_yaml import to_yaml
 from components.pipeline.execute import Done, Pipeline
 from components.pipeline.graph import Compiled, compile_recipe
 from components.pipeline.identity import Record
-from components.pipeline.launch import Report
 from components.pipeline.opening import open_pipeline
+from components.pipeline.tail import Report
 from components.profile import Profile, load_profile
 from components.recipe.recipe import Recipe
 from components.registry.promote import Outcome, intact, promote, rollback

@@ -10,9 +10,10 @@ from pathlib import Path
 from components.errors import PermanentError, StockpotError, TransientError
 from components.pipeline.content import Content
 from components.pipeline.identity import Record
-from components.pipeline.launch import STOP, Report, run_local
+from components.pipeline.launch import STOP, run_local
 from components.pipeline.plan import Plan
-from components.pipeline.workspace import prepare, sweep
+from components.pipeline.tail import Report
+from components.pipeline.workspace import lay_out, sweep
 from components.profile import Profile
 from components.storage import open_storage
 
@@ -49,7 +50,8 @@ class Pipeline:
         for a bug. Two flows that want the same unit at once: the second waits for the first and takes its record.
         """
         unit, start = self.plan.units[name], time.monotonic()
-        key = unit.identity(upstream)
+        bundle = unit.bundle(upstream)
+        key = bundle.identity
         if record := self.content.lookup(key):
             return Done(record, True, 0.0)
         scratch = self.home / "work"
@@ -61,7 +63,7 @@ class Pipeline:
             if STOP.is_set():
                 raise TransientError(f"{name}: not started: this run was asked to stop")
             sweep(scratch)
-            folder = prepare(self.plan, unit, upstream, self.content, scratch / f"{name}-{key}")
+            folder = lay_out(bundle, self.plan.snapshot, self.content.config_text(), scratch / f"{name}-{key}")
             places = {"STOCKPOT_CKPT": f"{self.store}/ckpt/{key}", "STOCKPOT_ANSWERS": f"{self.home}/answers"}
             end = run_local(folder, lock, self.profile, places, on_report)
             self._keep_log(folder, f"{name}-{key[:10]}")

@@ -10,10 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
+from components.pipeline.tail import Report, Tail
 from components.profile import Profile
-
-Report = dict[str, Any]
-"""One line of a unit's metrics.jsonl: time, done, total, and numbers by name."""
 
 POLL_SECONDS = 0.1
 
@@ -30,9 +28,9 @@ def run_local(folder: Path, lock: IO[str], profile: Profile, environment: dict[s
     env = {**os.environ, **environment, "STOCKPOT_GRACE": str(profile.grace_seconds), "STOCKPOT_UNIT_PROFILE": profile.model_dump_json()}
     env["STOCKPOT_LOCK"] = str(lock.fileno())
     env["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])])
-    command = [sys.executable, "-m", "components.pipeline.unit", str(folder)]
+    command = [sys.executable, "-m", "components.pipeline.wrapper", str(folder)]
     wrapper = subprocess.Popen(command, start_new_session=True, stdin=subprocess.PIPE, pass_fds=[lock.fileno()], env=env, cwd=folder)
-    reports = _Tail(folder / "metrics.jsonl", on_report)
+    reports = Tail(folder / "metrics.jsonl", on_report)
     deadline = time.monotonic() + profile.unit_timeout_seconds
     timed_out = False
     try:
@@ -57,21 +55,3 @@ def run_local(folder: Path, lock: IO[str], profile: Profile, environment: dict[s
     if not end.exists():
         return {"code": 75, "error": "Killed", "message": "the unit's wrapper was killed"}
     return json.loads(end.read_text(encoding="utf-8"))
-
-
-class _Tail:
-    """Reads whole new lines of a file that grows."""
-
-    def __init__(self, path: Path, on_report: Callable[[Report], None]) -> None:
-        self.path, self.on_report, self.offset = path, on_report, 0
-
-    def read(self) -> None:
-        if not self.path.exists():
-            return
-        with self.path.open("rb") as f:
-            f.seek(self.offset)
-            data = f.read()
-        whole = data[: data.rfind(b"\n") + 1]
-        self.offset += len(whole)
-        for line in whole.splitlines():
-            self.on_report(json.loads(line))

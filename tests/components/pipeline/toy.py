@@ -17,6 +17,8 @@ from components.profile import Profile
 REAL = ["__init__.py", "errors.py", "step.py", "steps.py"]
 CODE = [*(f"components/{f}" for f in REAL), "components/steps_table.py", "components/toy.py"]
 
+TABLE = 'def module_of(name: str) -> str:\n    """Every toy step."""\n    return "components.toy"\n'
+
 STEPS: dict[str, Any] = {
     "ingest": {"web": {"reads": ["data/web"], "lr": 1}},
     "tune": {
@@ -44,12 +46,11 @@ def compile_toy(root: Path, steps: dict[str, Any] = STEPS) -> None:
     (root / "dvc.yaml").write_text(to_yaml({"stages": stages}))
 
 
-def make_project(root: Path, remote: Path | None = None) -> Path:
+def make_project(root: Path, remote: Path | str | None = None) -> Path:
     (root / "components").mkdir(parents=True)
     for file in REAL:
         shutil.copy(code_root() / "components" / file, root / "components" / file)
-    table = 'def module_of(name: str) -> str:\n    """Every toy step."""\n    return "components.toy"\n'
-    (root / "components" / "steps_table.py").write_text(table)
+    (root / "components" / "steps_table.py").write_text(TABLE)
     shutil.copy(Path(__file__).with_name("toy_body.py"), root / "components" / "toy.py")
     (root / ".dvc").mkdir()
     config = "[core]\n    no_scm = true\n    analytics = false\n"
@@ -63,11 +64,11 @@ def make_project(root: Path, remote: Path | None = None) -> Path:
     return root
 
 
-def open_pipeline(root: Path, profile: Profile | None = None) -> Pipeline:
+def open_pipeline(root: Path, profile: Profile | None = None, store: str | None = None) -> Pipeline:
     content = Content(root)
     home = root / ".stockpot"
     plan = make_plan(root, root, content, home / "snapshot")
-    return Pipeline(plan, content, profile or Profile(grace_seconds=3), home, str(home))
+    return Pipeline(plan, content, profile or Profile(grace_seconds=3), home, store or str(home))
 
 
 def run_all(pipeline: Pipeline) -> tuple[dict[str, Record], dict[str, bool]]:
@@ -94,3 +95,11 @@ def dvc(root: Path, *arguments: str) -> str:
 def times_run(scratch: Path, name: str) -> int:
     file = scratch / f"ran-{name}"
     return len(file.read_text()) if file.exists() else 0
+
+
+def make_image(root: Path) -> Path:
+    """The code of a container image of the toy project: the product's own components, with the toy steps. To be on PYTHONPATH."""
+    shutil.copytree(code_root() / "components", root / "components", ignore=shutil.ignore_patterns("__pycache__"))
+    (root / "components" / "steps_table.py").write_text(TABLE)
+    shutil.copy(Path(__file__).with_name("toy_body.py"), root / "components" / "toy.py")
+    return root
