@@ -16,9 +16,9 @@ from components.pipeline.graph import Compiled, compile_recipe
 from components.pipeline.identity import Record
 from components.pipeline.opening import open_pipeline
 from components.pipeline.tail import Report
-from components.profile import Profile, load_profile
 from components.recipe.recipe import Recipe
 from components.registry.promote import Outcome, intact, promote, rollback
+from components.runtime import Runtime, load_runtime
 from components.settings import Settings
 from components.storage import open_storage
 
@@ -195,7 +195,7 @@ def _small_outs(entry: dict[str, Any]) -> list[str]:
 
 
 @contextlib.contextmanager
-def open_chain(recipe: Recipe, settings: Settings, root: Path = Path(), profile: Profile | None = None, revision: str | None = None) -> Iterator[Chain]:
+def open_chain(recipe: Recipe, settings: Settings, root: Path = Path(), profile: Runtime | None = None, revision: str | None = None) -> Iterator[Chain]:
     """Plans `recipe` over the project at `root`. Raises StockpotError for what a user can mend.
 
     `revision`: a git revision; the sources are taken from there, all else (benchmarks, recipe, code) as it is.
@@ -209,5 +209,5 @@ def open_chain(recipe: Recipe, settings: Settings, root: Path = Path(), profile:
     store = settings.store if "://" in settings.store else str(root.absolute() / settings.store)
     settings = settings.model_copy(update={"store": store})
     home.mkdir(parents=True, exist_ok=True)
-    with open_pipeline(compiled, root, home, store, profile or load_profile(settings.profile), revision=revision, revised=sources) as pipeline:
+    with open_pipeline(compiled, root, home, store, profile or load_runtime(settings.profile), revision=revision, revised=sources) as pipeline:
         yield Chain(recipe, compiled, pipeline, settings, uri, revision=revision)

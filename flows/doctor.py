@@ -13,7 +13,7 @@ from rich.console import Console
 from components import tracking
 from components.errors import StockpotError
 from components.pipeline.graph import ENGINE
-from components.profile import load_profile
+from components.runtime import load_runtime
 from components.settings import Settings
 from flows.prefect_server import answers, server_address
 
@@ -28,7 +28,7 @@ def doctor(as_json: bool) -> int:
         "packages": _packages,
         "project": _project,
         "disk": lambda: _disk(settings.home),
-        "profile": lambda: f"{settings.profile}: {load_profile(settings.profile).model_dump_json()}",
+        "profile": lambda: f"{settings.profile}: {load_runtime(settings.profile).model_dump_json()}",
         "mlflow": lambda: _mlflow(settings),
         "prefect": lambda: _prefect(settings),
         "accelerator": _accelerator,

@@ -13,7 +13,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from components.chain import Chain
 from components.errors import SetupError, explain
-from components.pipeline.launch import STOP
+from components.pipeline.launcher import STOP
 from flows import console, summary
 from flows.ending import headline, nothing_left, verdict_line
 from flows.form import Form

@@ -5,7 +5,7 @@ from typing import Any
 
 from components import tracking
 from components.errors import StockpotError
-from components.pipeline.launch import STOP
+from components.pipeline.launcher import STOP
 from components.recipe.loader import in_force
 from components.settings import Settings
 from flows.ending import nothing_left, show_end

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 import components.recipe.curation
-from components.profile import Profile
+from components.runtime import Runtime
 from components.settings import Settings
 from flows.cli import app, recipes
 from tests.conftest import Ended, Project
@@ -154,7 +154,7 @@ def test_every_module_that_a_page_runs_is_there(page: Path) -> None:
 def test_the_tables_of_profile_and_settings_are_those_of_the_code() -> None:
     page = read("docs/how-it-works.md")
     profile = table(section(page, "Runtime profile"))
-    assert {k: v[0] for k, v in profile.items()} == {k: f"{f.default}".removesuffix(".0") for k, f in Profile.model_fields.items()}
+    assert {k: v[0] for k, v in profile.items()} == {k: f"{f.default}".removesuffix(".0") for k, f in Runtime.model_fields.items()}
     settings = table(section(page, "Settings"))
     names = {str(f.validation_alias or f"STOCKPOT_{k.upper()}"): f.default for k, f in Settings.model_fields.items()}
     assert set(settings) == set(names)

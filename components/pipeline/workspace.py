@@ -33,6 +33,11 @@ def dvc_config(cache: Path, remote: str) -> str:
     return "\n".join([*lines, "[cache]", f"dir = {cache}", "type = reflink,hardlink,copy", ""])
 
 
+def log_path(home: Path, bundle: Bundle) -> Path:
+    """Where the output of the last attempt of a unit is kept."""
+    return home / "logs" / f"{bundle.stage}-{bundle.identity[:10]}.log"
+
+
 def nested(flat: dict[str, Any]) -> dict[str, Any]:
     """`{"a.b": 1}` -> `{"a": {"b": 1}}`: a params.yaml with the declared keys alone."""
     tree: dict[str, Any] = {}

@@ -11,10 +11,11 @@ from components.pipeline.compiled_yaml import to_yaml
 from components.pipeline.content import Content
 from components.pipeline.execute import Pipeline
 from components.pipeline.identity import Record
+from components.pipeline.opening import open_launcher
 from components.pipeline.plan import make_plan
-from components.profile import Profile
+from components.runtime import Runtime
 
-REAL = ["__init__.py", "errors.py", "step.py", "steps.py"]
+REAL = ["__init__.py", "errors.py", "progress.py", "step.py", "steps.py"]
 CODE = [*(f"components/{f}" for f in REAL), "components/steps_table.py", "components/toy.py"]
 
 TABLE = 'def module_of(name: str) -> str:\n    """Every toy step."""\n    return "components.toy"\n'
@@ -64,11 +65,12 @@ def make_project(root: Path, remote: Path | str | None = None) -> Path:
     return root
 
 
-def open_pipeline(root: Path, profile: Profile | None = None, store: str | None = None) -> Pipeline:
+def open_pipeline(root: Path, profile: Runtime | None = None, store: str | None = None, run: str = "") -> Pipeline:
     content = Content(root)
     home = root / ".stockpot"
     plan = make_plan(root, root, content, home / "snapshot")
-    return Pipeline(plan, content, profile or Profile(grace_seconds=3), home, store or str(home))
+    runtime, where = profile or Runtime(grace_seconds=3), store or str(home)
+    return Pipeline(plan, content, runtime, home, where, open_launcher(runtime, content, plan, home=home, store=where, run=run))
 
 
 def run_all(pipeline: Pipeline) -> tuple[dict[str, Record], dict[str, bool]]:

@@ -3,6 +3,7 @@
 import base64
 import contextlib
 import http.server
+import io
 import json
 import re
 import socket
@@ -27,12 +28,13 @@ from tests.fakes.apiserver.tls import make_certificate
 
 SCHEMAS = "1.34"
 TICK_SECONDS = 0.05
+LOST = -1
 VERBS = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"]
 
 
 @dataclass
 class Fault:
-    """Requests that match are answered with `status` (0: the connection is dropped), `count` times or until `until` (monotonic)."""
+    """Requests that match are answered with `status` (0: the connection is dropped; LOST: after the work is done), `count` times, until a time (monotonic)."""
 
     status: int
     count: int
@@ -244,7 +246,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         try:
             for fault in self.cluster.faults:
                 if fault.takes("WATCH" if watching else method, parts.path):
-                    if fault.status == 0:
+                    if fault.status == LOST:
+                        self.wfile = io.BytesIO()
+                        self._route(method, parts.path.strip("/").split("/"), query, raw, watching)
+                    if fault.status in (0, LOST):
                         self.close_connection = True
                         self.connection.shutdown(socket.SHUT_RDWR)
                         return
@@ -293,7 +298,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         elif part not in ("", "status"):
             raise ApiError(404, "NotFound", "the server could not find the requested resource")
         elif method == "POST":
-            self._create(resource, namespace, json.loads(raw))
+            self._create(resource, namespace, json.loads(raw), dry=query.get("dryRun") == "All")
         elif method == "GET" and name:
             self._send(200, self.cluster.store.get(key))
         elif method == "GET":
@@ -311,7 +316,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         fine = access.allowed(self.cluster.store, token, asked["verb"], asked.get("group", ""), resource, asked.get("namespace", ""))
         self._send(201, {**review, "kind": "SelfSubjectAccessReview", "apiVersion": "authorization.k8s.io/v1", "status": {"allowed": fine}})
 
-    def _create(self, resource: Resource, namespace: str, obj: Object) -> None:
+    def _create(self, resource: Resource, namespace: str, obj: Object, *, dry: bool) -> None:
         obj = {"apiVersion": resource.api_version, "kind": resource.kind, **obj}
         _check(resource, obj)
         store = self.cluster.store
@@ -320,7 +325,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 jobs.defaults(obj)
             if resource.kind == "Pod":
                 obj["status"] = {"phase": "Pending"}
-            made = store.create(resource, namespace, obj)
+            made = store.create(resource, namespace, obj, dry=dry)
+            if dry:
+                self._send(201, made)
+                return
             key = (resource.name, namespace, made["metadata"]["name"])
             if resource.kind == "Job":
                 jobs.after_create(store, key)

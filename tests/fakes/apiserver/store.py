@@ -98,10 +98,9 @@ class Store:
     # -- reading -----------------------------------------------------------------------------------------------------------
 
     def find(self, resource: str, namespace: str | None = None) -> list[Object]:
-        """Copies of all objects of a resource, by name."""
+        """All objects of a resource, by name, to be read only: a change makes a new object."""
         with self.changed:
-            found = sorted((k, o) for k, o in self.objects.items() if k[0] == resource and namespace in (None, k[1]))
-            return [copy.deepcopy(o) for _, o in found]
+            return [self.objects[k] for k in sorted(k for k in self.objects if k[0] == resource and namespace in (None, k[1]))]
 
     def get(self, key: Key) -> Object:
         with self.changed:
@@ -143,7 +142,7 @@ class Store:
         self.history.append(change)
         self.changed.notify_all()
 
-    def create(self, resource: Resource, namespace: str, given: Object) -> Object:
+    def create(self, resource: Resource, namespace: str, given: Object, *, dry: bool = False) -> Object:
         """Raises ApiError 409 for a name that is taken, 404 for a namespace that is not there."""
         made = copy.deepcopy(given)
         meta = made.setdefault("metadata", {})
@@ -159,6 +158,8 @@ class Store:
             if namespace:
                 meta["namespace"] = namespace
             made |= {"apiVersion": resource.api_version, "kind": resource.kind}
+            if dry:
+                return made
             self._commit("ADDED", key, made)
             return self.get(key)
 
