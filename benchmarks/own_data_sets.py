@@ -1,8 +1,9 @@
-"""Two sets of pictures that the demo did not draw, from Debian packages, in the form in which a user brings them.
+"""Sets of pictures that the demo did not draw, in the form in which a user brings them.
 
 `letters`: ten letters, each from many fonts; the fonts of the questions are of packages that training does not have. English, with captions.
 `flags`: sixty flags as if photographed, 24 pictures each; English and Chinese, no captions. Asked are new photographs, half of them of a
 drawing (16 x 11 pixels) that training never saw.
+`digits`: ten handwritten digits, 1400 of UCI's 8 x 8 scans, as scikit-learn brings them; English, no captions.
 """
 
 import base64
@@ -111,15 +112,17 @@ def write_letters(folder: Path, train: list[Path], asked: list[Path], letters: s
         part: [letter(c, font, random.Random(f"letters/{seed}/{font.name}/{c}")) for font in fonts for c in letters]
         for part, fonts in (("train", train), ("asked", asked))
     }
-    write_rows(folder, "train.json", [(name, qa[:1]) for name, qa in save(folder, "letter", pictures["train"])], seed)
-    write_rows(folder, "captions.json", [(name, qa[1:]) for name, qa in save(folder, "letter", pictures["train"])], seed)
+    saved = save(folder, "letter", pictures["train"])
+    write_rows(folder, "train.json", [(name, qa[:1]) for name, qa in saved], seed)
+    write_rows(folder, "captions.json", [(name, qa[1:]) for name, qa in saved], seed)
     write_questions(folder / "eval.tsv", [(image, *qa[0], "letter", "en") for image, qa in pictures["asked"]])
 
 
 def flag_drawings(root: Path) -> dict[str, Callable[[str], Image.Image]]:
     """Name of a set of drawings -> the RGBA drawing of a country (two letters)."""
     emoji = ImageFont.truetype(str(next(root.rglob("NotoColorEmoji.ttf"))), 109)
-    iso, small = next(root.rglob("fr.png")).parent, root
+    files = {p.parent.name: p.parent for p in sorted(root.rglob("fr.png"))}
+    iso, small = next(p for n, p in files.items() if "320" in n), next(p for n, p in files.items() if "16" in n)
 
     def waved(country: str) -> Image.Image:
         image = Image.new("RGBA", (140, 140))
@@ -127,8 +130,6 @@ def flag_drawings(root: Path) -> dict[str, Callable[[str], Image.Image]]:
         ImageDraw.Draw(image).text((0, 0), text, font=emoji, embedded_color=True)
         return image.crop(image.getbbox())
 
-    files = {p.parent.name: p.parent for p in sorted(root.rglob("fr.png"))}
-    iso, small = next(p for n, p in files.items() if "320" in n), next(p for n, p in files.items() if "16" in n)
     return {
         "iso": lambda c: Image.open(iso / f"{c}.png").convert("RGBA"),
         "emoji": waved,
@@ -173,8 +174,22 @@ def write_flags(folder: Path, root: Path, number: int = 24, asked: int = 6, coun
             image = photograph(drawings[source](country), rng)
             kind = "new drawing" if source == "small" else "new photograph"
             questions += [(image, rng.choice(ASKED_EN), names[0], kind, "en"), (image, rng.choice(ASKED_ZH), names[1], kind, "zh")]
-    write_rows(folder, "train.json", list(save(folder, "flag", train)), seed)
+    write_rows(folder, "train.json", save(folder, "flag", train), seed)
     write_questions(folder / "eval.tsv", questions)
+
+
+def write_digits(folder: Path, number: int = 1400, seed: int = 0) -> None:
+    """`number` of the 1797 scans in `train.json`, the others in `eval.tsv`; 40 x 40 pixels, dark on light."""
+    from sklearn.datasets import load_digits
+
+    scans = load_digits()
+    order = random.Random(f"digits/{seed}").sample(range(len(scans.target)), len(scans.target))
+    pictures = []
+    for i in order:
+        image = Image.fromarray((255 - scans.images[i] * 15).astype("uint8")).resize((40, 40), Image.Resampling.BICUBIC).convert("RGB")
+        pictures.append((image, [(random.Random(f"digits/{seed}/{i}").choice(["Which digit is this?", "Read the digit."]), str(scans.target[i]))]))
+    write_rows(folder, "train.json", save(folder, "digit", pictures[:number]), seed)
+    write_questions(folder / "eval.tsv", [(image, *qa[0], "digit", "en") for image, qa in pictures[number:]])
 
 
 def save(folder: Path, name: str, pictures: list[Drawn]) -> list[tuple[str, list[tuple[str, str]]]]:
@@ -214,7 +229,7 @@ def write_questions(path: Path, questions: list[tuple[Image.Image, str, str, str
 def split_fonts(root: Path, train: int, asked: int, seed: int = 0) -> tuple[list[Path], list[Path]]:
     """Fonts for training and for the questions, no package in both, at most a few faces of each package. Raises SystemExit when there are too few."""
     rng = random.Random(f"fonts/{seed}")
-    packages = sorted(p for p in root.iterdir() if p.is_dir() and p.name.startswith("fonts-") and p.name != "fonts-noto-color-emoji")
+    packages = sorted(p for p in root.iterdir() if p.is_dir() and p.name.startswith("fonts-"))
     rng.shuffle(packages)
     by_package = [found for package in packages if (found := faces(package))]
     per_package = math.ceil((train + asked) / len(by_package)) + 1

@@ -19,9 +19,9 @@ from components.recipe.loader import find, load
 TRIALS = "scores_trials"
 
 
-def identity(recipe: Path, seed: int, root: Path) -> str:
-    """What a trial is: the compiled recipe with this seed, and the code of all its steps."""
-    compiled = compile_recipe(load(recipe, [f"seed={seed}"]))
+def identity(recipe: Path, overrides: list[str], root: Path) -> str:
+    """What a trial is: the compiled recipe with these overrides, and the code of all its steps."""
+    compiled = compile_recipe(load(recipe, overrides))
     digest = hashlib.sha256(f"{compiled.params_text}\n{compiled.dvc_text}".encode())
     for file in sorted({d for entry in compiled.stages.values() for d in entry["deps"] if d.startswith("components/")}):
         digest.update((root / file).read_bytes())
@@ -38,6 +38,7 @@ def trial(project: Project, recipe: str, seed: int) -> dict[str, Any]:
         "recipe": line["recipe"],
         "seed": seed,
         "soup": soup["overall"],
+        "languages": soup["languages"],
         "kinds": soup["kinds"],
         "benchmarks": soup["benchmarks"],
         "candidates": candidates,
@@ -76,7 +77,7 @@ def main() -> None:
     with throw_away() as project:
         recipe = find(options.recipe, project.root / "recipes")
         for seed in options.seeds:
-            key = identity(recipe, seed, project.root)
+            key = identity(recipe, [f"seed={seed}"], project.root)
             done = [t for t in read(TRIALS) if t["identity"] == key and t["cores"] == len(os.sched_getaffinity(0))]
             if not done or options.force:
                 done = [{"identity": key, **trial(project, str(recipe), seed), **circumstances()}]

@@ -1,10 +1,11 @@
 """One run of a recipe, from plan to promotion, without a scheduler: what flows and the command line have in common."""
 
 import contextlib
+import csv
 import hashlib
 import json
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,11 @@ from components.runtime import Runtime, load_runtime
 from components.settings import Settings
 from components.storage import open_storage
 
-COUNTS, SCORES, PLOT, PACKAGE = "out/curate/counts.json", "out/evaluate/scores.json", "out/evaluate/scores.png", "out/package/data"
+COUNTS, PACKAGE = "out/curate/counts.json", "out/package/data"
+SCORES, PLOT, REPORT = "out/evaluate/scores.json", "out/evaluate/scores.png", "out/evaluate/report.html"
 EXPERIMENT = "stockpot"
+CURVE_POINTS = 100
+"""Most points of a step's curve in the parent run; the child run has what was reported, the step's CSV file all."""
 
 
 class Chain:
@@ -35,8 +39,11 @@ class Chain:
         """git revision of the sources; None: the files as they are."""
         self.run_id: str | None = None
         """MLflow parent run; None while nothing has been started."""
+        self.run_page = ""
+        """Where MLflow shows it, below the server's address."""
         self.shown = False
         """Whether the checkout's dvc.lock and out/ show this run."""
+        self._stop_watching: Callable[[], None] = lambda: None
         self.warnings: list[str] = []
         """What could not be logged to MLflow; the run went on."""
 
@@ -65,10 +72,17 @@ class Chain:
         """Records of the steps that are finished already."""
         return self.pipeline.plan.done(self.pipeline.content)
 
+    def check(self) -> None:
+        """Raises SetupError or TransientError, before any work, when MLflow or the store can not be used."""
+        tracking.check(self.tracking_uri)
+        open_storage(self.settings.store).list(f"promotions/{self.recipe.name}/")
+
     def start(self) -> None:
         """Opens the MLflow parent run. Raises SetupError when MLflow does not answer: nothing has been done yet."""
         tags = {"stockpot.recipe": self.recipe.name} | ({"stockpot.data_revision": self.revision} if self.revision else {})
         self.run_id = tracking.open_parent(self.tracking_uri, EXPERIMENT, self.run_name, tags, self.recipe.model_dump(mode="json"))
+        self.run_page = tracking.page(self.tracking_uri, self.run_id)
+        self._stop_watching = tracking.watch_machine(self.tracking_uri, self.run_id)
 
     def step(self, name: str, upstream: dict[str, Record], on_report: Callable[[Report], None]) -> Done:
         """Finishes one step, now or earlier, and logs it as a child run if it is run now. Raises what `Pipeline.ensure` raises."""
@@ -134,11 +148,13 @@ class Chain:
 
     # -- the end ---------------------------------------------------------------------------------------------------------
 
-    def finish(self, records: dict[str, Record], status: tracking.Status, use: bool) -> None:
+    def finish(self, records: dict[str, Record], status: tracking.Status, use: bool, description: str = "", steps: Sequence[Mapping[str, Any]] = ()) -> None:
         """Ends the MLflow parent run with the lock file, and shows the run in the checkout when the recipe is in force there (or `use`).
 
-        A run of some steps only, and one over an earlier revision of the sources, is not shown.
+        `description`: Markdown for the run's page in MLflow; `steps`: a table there. A run of some steps only, and one over an earlier
+        revision of the sources, is not shown.
         """
+        self._stop_watching()
         root, whole = self.pipeline.content.root, len(records) == len(self.steps)
         if use:
             self.compiled.write(root)
@@ -149,16 +165,28 @@ class Chain:
             return
         texts = {"params.yaml": self.compiled.params_text, "dvc.yaml": self.compiled.dvc_text}
         texts["dvc.lock"] = to_yaml({"schema": "2.0", "stages": records})
+        tables = {"steps.json": _table(steps)} if steps else {}
         metrics: dict[str, float] = {}
         with tempfile.TemporaryDirectory() as folder:
             files = []
-            if "evaluate" in records:
-                scores = json.loads(self.pipeline.content.read(records["evaluate"], SCORES))
-                metrics = {"overall": scores["overall"], **{f"{n}/overall": c["overall"] for n, c in scores["candidates"].items()}}
-                files = [self._file(records["evaluate"], p, Path(folder)) for p in (SCORES, PLOT)]
-            self.warnings += tracking.finish_parent(self.tracking_uri, self.run_id, status, texts=texts, files=files, metrics=metrics)
+            if scores := self.scores(records):
+                metrics = _metrics(scores)
+                tables["scores_table.json"] = _table([{"model": n, **_flat(s)} for n, s in {"soup": scores["soup"], **scores["candidates"]}.items()])
+                files = [self._file(records["evaluate"], p, Path(folder)) for p in (SCORES, PLOT, REPORT)]
+            points = [{"done": 0, **metrics}, *self._curves(records)]
+            self.warnings += tracking.finish_parent(
+                self.tracking_uri, self.run_id, status, texts=texts, files=files, points=points, tables=tables, description=description
+            )
         if status == "FINISHED" and whole:
             self.verdict(records)  # leaves a note of what MLflow shows, so that a run with nothing to do need not start MLflow
+
+    def _curves(self, records: Mapping[str, Record]) -> Iterator[dict[str, Any]]:
+        """Points of `loss/instruct-a` and the like, from the steps' plots: of reused steps too, which have no child run here."""
+        for name, record in records.items():
+            for path, axes in ((p, a) for plot in self.compiled.stages[name].get("plots", []) if isinstance(plot, dict) for p, a in plot.items()):
+                rows = list(csv.DictReader(self.pipeline.content.read(record, path).decode().splitlines()))
+                for row in rows[:: -(-len(rows) // CURVE_POINTS) or 1]:
+                    yield {"done": int(row[axes["x"]]), f"{axes['y']}/{name}": float(row[axes["y"]])}
 
     def data(self, records: Mapping[str, Record]) -> dict[str, Any] | None:
         """Row counts of curation, for the summary; None before it has run."""
@@ -174,6 +202,10 @@ class Chain:
         scores = json.loads(self.pipeline.content.read(records["evaluate"], SCORES))
         return {"soup": _summary(scores), "candidates": {n: _summary(c) for n, c in scores["candidates"].items()}}
 
+    def plot(self, records: Mapping[str, Record]) -> bytes | None:
+        """The plot of the scores, PNG; None before evaluation has run."""
+        return self.pipeline.content.read(records["evaluate"], PLOT) if "evaluate" in records else None
+
 
 def _summary(scores: dict[str, Any]) -> dict[str, Any]:
     """Overall, languages and kinds (both over the counted benchmarks), and every benchmark's value besides, controls too."""
@@ -183,6 +215,22 @@ def _summary(scores: dict[str, Any]) -> dict[str, Any]:
         "kinds": {name: part["value"] for name, part in scores["by"]["kind"].items()},
         "benchmarks": {name: b["value"] for name, b in scores["benchmarks"].items()},
     }
+
+
+def _flat(scores: dict[str, Any]) -> dict[str, float]:
+    """`overall`, and `languages/en`, `kinds/color`, `benchmarks/shuffled`, ... : a set of scores as MLflow groups names."""
+    parts = {f"{part}/{name}": value for part in ("languages", "kinds", "benchmarks") for name, value in scores[part].items() if value is not None}
+    return {"overall": scores["overall"], **parts}
+
+
+def _metrics(scores: dict[str, Any]) -> dict[str, float]:
+    """The soup's scores and the candidates' overall ones."""
+    return {**_flat(scores["soup"]), **{f"candidates/{name}": c["overall"] for name, c in scores["candidates"].items()}}
+
+
+def _table(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """Rows with equal keys as columns."""
+    return {column: [row[column] for row in rows] for column in rows[0]}
 
 
 def _md5(record: Record, path: str) -> str:

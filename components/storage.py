@@ -1,4 +1,4 @@
-"""A folder or an S3 prefix behind one small protocol: get, put_new (create-only), list, delete.
+"""A folder or an S3 prefix behind one small protocol: get, put_new (create-only), list, delete. And what S3's refusals mean.
 
 Every object that Stockpot writes is immutable under its name; all agreements between processes are create-only writes.
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
-from components.errors import SetupError, TransientError
+from components.errors import SetupError, StockpotError, TransientError
 
 
 class Storage(Protocol):
@@ -107,7 +107,12 @@ class S3:
         from botocore.config import Config
 
         self.bucket, self.prefix = bucket, prefix + "/" if prefix else ""
-        self.client: Any = boto3.client("s3", config=Config(connect_timeout=5, read_timeout=60, retries={"mode": "standard", "max_attempts": 5}))
+        with self._explained():
+            config = Config(connect_timeout=5, read_timeout=60, retries={"mode": "standard"})
+            session = boto3.Session(
+                region_name=os.environ.get("AWS_REGION")
+            )  # botocore reads AWS_DEFAULT_REGION alone; boto3's common session is not for threads
+            self.client: Any = session.client("s3", config=config)
 
     def get(self, key: str) -> bytes:
         with self._explained(key):
@@ -136,24 +141,80 @@ class S3:
                 self.client.delete_object(Bucket=self.bucket, Key=self.prefix + key)
 
     @contextmanager
-    def _explained(self, key: str) -> Iterator[None]:
-        """Turns what boto3 raises into KeyError (no such object), SetupError (the user must change something) or TransientError."""
-        from botocore.exceptions import BotoCoreError, ClientError
-
-        name = f"s3://{self.bucket}/{self.prefix}{key}"
+    def _explained(self, key: str = "") -> Iterator[None]:
+        """Turns what boto3 raises into KeyError (no such object) or the user's sentence."""
         try:
             yield
-        except ClientError as error:
-            if error.response["Error"]["Code"] == "NoSuchBucket":
-                raise SetupError(f"{name}: there is no bucket {self.bucket}: create it, or name another in STOCKPOT_STORE") from error
-            if _status(error) == 404:
+        except Exception as error:
+            if _is_absent(error):
                 raise KeyError(key) from None
-            if _status(error) in (301, 400, 401, 403):
-                raise SetupError(f"{name}: refused ({_status(error)}): check bucket, region and credentials") from error
-            raise TransientError(f"{name}: {error}") from error
-        except BotoCoreError as error:
-            raise TransientError(f"{name}: {error}") from error
+            known = explain_s3(error, f"STOCKPOT_STORE s3://{self.bucket}/{self.prefix}{key}")
+            if known is None:
+                raise
+            raise known from error
+
+
+CREDENTIALS = "check the credentials (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or the profile)"
+ENDPOINT = "check the endpoint (AWS_ENDPOINT_URL, or endpointurl of a DVC remote)"
+OLD_CHECKSUMS = "the server does not know the checksums of today's AWS clients: set AWS_REQUEST_CHECKSUM_CALCULATION=when_required"
+REFUSALS = {
+    "NoSuchBucket": "there is no such bucket: create it, or name another",
+    "InvalidAccessKeyId": f"the access key is unknown there: {CREDENTIALS}",
+    "SignatureDoesNotMatch": f"the secret key is not that of the access key: {CREDENTIALS}",
+    "ExpiredToken": "the credentials have expired: get new ones",
+    "AccessDenied": "these credentials may not do that: let them list, read and write there, or use others",
+    **dict.fromkeys(("MissingContentLength", "XAmzContentSHA256Mismatch"), OLD_CHECKSUMS),
+    "RequestTimeTooSkewed": "the clocks differ: set that of this machine",
+}
+"""Error code -> what is wrong and the remedy. https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html"""
+
+
+def explain_s3(error: BaseException, where: str) -> StockpotError | None:
+    """The user's sentence for what an S3 server, or the way to it, has answered.
+
+    `where` names the store or remote. SetupError for a refusal, TransientError when the server is away or busy; None when the
+    error is not about S3, or only says that there is no such object.
+    """
+    from botocore.exceptions import BotoCoreError, ChecksumError, ClientError, ConnectionError, HTTPClientError, IncompleteReadError, SSLError
+
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, ClientError | BotoCoreError):
+        cause = cause.__cause__
+    said = " ".join(str(cause).split()).rstrip(".")
+    match cause:
+        case None:
+            return SetupError(f"{where}: {error}: {ENDPOINT}") if isinstance(error, ValueError) and "endpoint" in str(error) else None
+        case ClientError():
+            return None if _is_absent(cause) else _refusal(cause, where)
+        case SSLError():
+            return SetupError(f"{where}: {said}: let AWS_CA_BUNDLE name a file with the server's certificate authority, or {ENDPOINT}")
+        case ConnectionError() | HTTPClientError() | IncompleteReadError() | ChecksumError():
+            address = urlsplit(cause.kwargs.get("endpoint_url", ""))
+            reason = f"no answer from {address.scheme}://{address.netloc}" if address.netloc else said
+            return TransientError(f"{where}: {reason}: try again later, or {ENDPOINT}")
+        case _:
+            return SetupError(f"{where}: {said}: check region, profile and credentials")
+
+
+def _refusal(error: Any, where: str) -> StockpotError:
+    status, code = _status(error), _code(error)
+    if remedy := REFUSALS.get(code):
+        return SetupError(f"{where}: {remedy}")
+    if status in (301, 307, 400, 401, 403) and code != "RequestTimeout":
+        return SetupError(f"{where}: refused ({code}): check bucket, region and credentials")
+    if status in (404, 405, 501):
+        return SetupError(f"{where}: the answer is not one of an S3 server ({code}): {ENDPOINT}")
+    return TransientError(f"{where}: {error}: try again later")
 
 
 def _status(error: Any) -> int:
     return int(error.response["ResponseMetadata"]["HTTPStatusCode"])
+
+
+def _code(error: Any) -> str:
+    return str(error.response["Error"]["Code"])
+
+
+def _is_absent(error: Any) -> bool:
+    """A bucket that is not there has another code; the answer to HEAD has no body, hence no code."""
+    return hasattr(error, "response") and (_code(error) == "NoSuchKey" or (_status(error) == 404 and error.operation_name == "HeadObject"))

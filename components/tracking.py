@@ -12,6 +12,7 @@ import math
 import os
 import re
 import tempfile
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -149,23 +150,56 @@ def finish_parent(
     *,
     texts: Mapping[str, str] | None = None,
     files: Sequence[Path] = (),
-    metrics: Mapping[str, float] | None = None,
+    points: Iterable[Mapping[str, Any]] = (),
+    tables: Mapping[str, Mapping[str, Sequence[Any]]] | None = None,
+    description: str = "",
 ) -> list[str]:
-    """Ends the parent run: `texts` (artifact name -> content, such as dvc.lock), `files`, final `metrics`.
+    """Ends the parent run: `texts` (artifact name -> content, such as dvc.lock), `files`, `tables` (artifact name -> columns).
 
+    `points`: metrics, as `{done, **numbers}`, every number at step `done`; `description`: Markdown for the run's page.
     Returns warnings, never raises for MLflow's sake.
     """
     try:
         c = client(tracking_uri)
         with explained(tracking_uri):
-            c.log_batch(run_id, metrics=_points([{"done": 0, **(metrics or {})}], set()))
+            _log_points(c, run_id, _points(({_name(k): v for k, v in line.items()} for line in points), set()))
             for name, text in (texts or {}).items():
                 c.log_text(run_id, text, name)
+            for name, columns in (tables or {}).items():
+                c.log_table(run_id, dict(columns), name)
             _log_files(c, run_id, files)
+            if description:
+                c.set_tag(run_id, "mlflow.note.content", description)
             c.set_terminated(run_id, status)
     except _failures() as error:
         return [f"run {run_id}: not all of it is in MLflow: {error}"]
     return []
+
+
+def page(tracking_uri: str, run_id: str) -> str:
+    """Where MLflow shows a run: the path below a server's address. From one of its pages to another that is the whole link.
+
+    Raises SetupError or TransientError when MLflow does not answer.
+    """
+    c = client(tracking_uri)
+    with explained(tracking_uri):
+        return f"#/experiments/{c.get_run(run_id).info.experiment_id}/runs/{run_id}"
+
+
+def watch_machine(tracking_uri: str, run_id: str) -> Callable[[], None]:
+    """Logs use of CPU, memory, disk, network and GPUs as the run's system metrics every 10 s, until the returned function is called."""
+    from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+    logging.getLogger(SystemMetricsMonitor.__module__).setLevel(logging.ERROR)  # a server that went away is told by StepLog
+    monitor = SystemMetricsMonitor(run_id, tracking_uri=tracking_uri)
+    monitor.start()
+
+    def stop() -> None:
+        ending = threading.Thread(target=monitor.finish, daemon=True)
+        ending.start()
+        ending.join(CHECK_SECONDS)  # it waits for a server that hangs; we do not
+
+    return stop
 
 
 def flatten(params: Any, prefix: str = "") -> dict[str, str]:
@@ -241,8 +275,7 @@ class StepLog:
         def send(c: "MlflowClient") -> None:
             assert self.run_id is not None
             points = _points(self._lines, self._logged)
-            for i in range(0, len(points), 500):  # MLflow takes 1000 in one request
-                c.log_batch(self.run_id, metrics=points[i : i + 500])
+            _log_points(c, self.run_id, points)
             self._logged |= {(p.key, p.step) for p in points}
 
         done = self._attempt(send)
@@ -321,6 +354,16 @@ def _points(lines: Iterable[Mapping[str, Any]], logged: set[tuple[str, int]]) ->
     return list(points.values())
 
 
+def _log_points(c: "MlflowClient", run_id: str, points: Sequence[Any]) -> None:
+    for i in range(0, len(points), 500):  # MLflow takes 1000 in one request
+        c.log_batch(run_id, metrics=points[i : i + 500])
+
+
+def _name(text: str) -> str:
+    """A metric's name as MLflow allows it: kinds of questions are other people's words."""
+    return "/".join(re.sub(r"[^\w -]", "_", part) for part in text.split("/", 1))[:250]
+
+
 def _log_params(c: "MlflowClient", run_id: str, params: Mapping[str, Any]) -> None:
     from mlflow.entities import Param
 
@@ -337,7 +380,12 @@ def _log_inputs(c: "MlflowClient", run_id: str, inputs: Mapping[str, str]) -> No
         for name, digest in inputs.items()
     ]
     if data:
-        c.log_inputs(run_id, data)
+        try:
+            c.log_inputs(run_id, data)
+        except _failures() as error:
+            if "UNIQUE constraint" not in str(error):
+                raise
+            c.log_inputs(run_id, data)  # a step beside this one has just added the same dataset to the SQLite file: now it is there
 
 
 def _log_files(c: "MlflowClient", run_id: str, files: Iterable[Path]) -> None:

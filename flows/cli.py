@@ -9,11 +9,18 @@ from typing import Annotated, Any
 from cyclopts import App, Parameter
 
 app = App(name="stockpot", help="Raw image-text data in; a better, gated, traceable vision-language model out.", version="0.1.0")
-recipes = App(name="recipe", help="Look at recipes.")
+recipes = App(name="recipe", help="Look at recipes, make one.")
 app.command(recipes)
 
+Recipe = Annotated[str, Parameter(help="a name in recipes/, or a file")]
+RecipeInForce = Annotated[str | None, Parameter(help="a name in recipes/, or a file; default: the recipe in force in this checkout")]
 Set = Annotated[list[str] | None, Parameter(name="--set", negative=(), help="override a recipe key: --set stages.instruct.lr=1e-5 (repeatable)")]
 Json = Annotated[bool, Parameter(name="--json", negative=(), help="machine-readable output")]
+
+Questions = Annotated[
+    Path | None, Parameter(name="--eval", help="questions to report on: VLMEvalKit-style TSV; default: some of the training pictures, held out")
+]
+Force = Annotated[bool, Parameter(name="--force", negative=(), help="write over a recipe of this name")]
 
 
 def _print(text: str) -> None:
@@ -27,13 +34,13 @@ def _load(recipe: str | None, overrides: list[str] | None) -> Any:
 
 
 @app.command
-def run(recipe: str | None = None, /, *, set_: Set = None, use: bool = False, as_json: Json = False) -> int:
+def run(recipe: RecipeInForce = None, /, *, set_: Set = None, use: bool = False, as_json: Json = False) -> int:
     """Run a recipe to the end: data, training, soup, scores, promotion. Finished steps are reused.
+
+    With nothing to do it says so without a server. `--json` ends with one line and shows no table.
 
     Parameters
     ----------
-    recipe
-        A name in recipes/ or a file; default: the recipe in force in this checkout.
     use
         Put the recipe in force in this checkout too (params.yaml, dvc.yaml, dvc.lock).
     """
@@ -43,7 +50,7 @@ def run(recipe: str | None = None, /, *, set_: Set = None, use: bool = False, as
 
 
 @app.command
-def use(recipe: str, /, *, set_: Set = None) -> None:
+def use(recipe: Recipe, /, *, set_: Set = None) -> None:
     """Compile a recipe into params.yaml and dvc.yaml of this checkout, for `dvc repro`."""
     from components.pipeline.graph import compile_recipe
 
@@ -53,8 +60,13 @@ def use(recipe: str, /, *, set_: Set = None) -> None:
 
 
 @app.command
-def status(recipe: str | None = None, /, *, set_: Set = None, as_json: Json = False) -> None:
-    """Show which steps of a recipe are done, and what the registry holds."""
+def status(recipe: RecipeInForce = None, /, *, set_: Set = None, as_json: Json = False) -> None:
+    """Show which steps of a recipe are done, and what the registry holds.
+
+    A row a step: `done` or `to do`, and the first ten digits of its identity. The identity of a step after an unfinished one is
+    not known yet. Below it, the verdict on this model, when it stands and MLflow shows it. `--json` has the fields of
+    `run --json`, with `steps` as `{name, state, identity}`.
+    """
     from flows.status import status as show
 
     show(_load(recipe, set_), as_json)
@@ -62,12 +74,18 @@ def status(recipe: str | None = None, /, *, set_: Set = None, as_json: Json = Fa
 
 @app.command
 def predict(image: Path, question: str, /, *, model: str, as_json: Json = False) -> None:
-    """Ask a registered model about a picture.
+    """Ask a registered model about a picture, from its package alone.
+
+    `--json` gives `{model, image, question, answer}`.
 
     Parameters
     ----------
+    image
+        Path of a picture.
+    question
+        What the model was trained to answer, or something else.
     model
-        An MLflow model URI, for example models:/stockpot-tiny@champion.
+        Any MLflow model address, for example models:/stockpot-tiny@champion or the folder out/package/data.
     """
     from components.registry.predict import predict as ask
     from components.settings import Settings
@@ -77,16 +95,23 @@ def predict(image: Path, question: str, /, *, model: str, as_json: Json = False)
 
 
 @app.command
-def promote(recipe: str | None = None, /, *, set_: Set = None, as_json: Json = False) -> None:
-    """Let the gate decide about a finished recipe's model, now. Safe to repeat."""
+def promote(recipe: RecipeInForce = None, /, *, set_: Set = None, as_json: Json = False) -> None:
+    """Let the gate decide about a finished recipe's model, now. Safe to repeat.
+
+    All its steps must be done. A verdict that stands is shown again, and what MLflow shows otherwise than the log is put right.
+    A refusal is no error. `--json` gives `{name, version, alias, promoted, reason, reused, package}`.
+    """
     from flows.status import promote as decide
 
     decide(_load(recipe, set_), as_json)
 
 
 @app.command
-def rollback(recipe: str | None = None, /, *, as_json: Json = False) -> None:
-    """Make the previous champion champion again."""
+def rollback(recipe: RecipeInForce = None, /, *, as_json: Json = False) -> None:
+    """Make the previous champion champion again.
+
+    Exit code 2 when there is none. Not safe to repeat blindly: each call goes one champion back.
+    """
     from flows.status import rollback as back
 
     back(_load(recipe, None), as_json)
@@ -96,10 +121,12 @@ def rollback(recipe: str | None = None, /, *, as_json: Json = False) -> None:
 def ui(*, stop: Annotated[bool, Parameter(negative=())] = False) -> None:
     """Start Prefect, a worker and MLflow for this checkout, on loopback, with the schedule; they stay until `--stop`.
 
+    What runs already is left alone. `make ui` and `make ui-stop` are the same.
+
     Parameters
     ----------
     stop
-        End what was started; running steps save what they have.
+        End what was started, and all that it has started; running steps save what they have.
     """
     from components.settings import Settings
     from flows import ui as programs
@@ -109,7 +136,10 @@ def ui(*, stop: Annotated[bool, Parameter(negative=())] = False) -> None:
 
 @app.command
 def doctor(*, as_json: Json = False) -> int:
-    """Check this machine: packages, disk, DVC project, servers, GPU."""
+    """Check this machine: packages, disk, DVC project, remote, store, servers, GPU.
+
+    One line each, with the remedy. Exit code 2 when one that is needed fails.
+    """
     from flows.doctor import doctor as examine
 
     return examine(as_json)
@@ -117,7 +147,15 @@ def doctor(*, as_json: Json = False) -> int:
 
 @app.command
 def step(name: str, /) -> int:
-    """Run the body of one step in the current directory, as `dvc repro` does."""
+    """Run the body of one step in the current directory, as `dvc repro` does.
+
+    No workspace, no lookup, no record: for looking into a step.
+
+    Parameters
+    ----------
+    name
+        A stage of dvc.yaml.
+    """
     from components.steps import main as run_step
 
     return run_step(name)
@@ -134,7 +172,7 @@ def recipe_list(*, as_json: Json = False) -> None:
 
 
 @recipes.command(name="show")
-def recipe_show(recipe: str, /, *, set_: Set = None, as_json: Json = False) -> None:
+def recipe_show(recipe: Recipe, /, *, set_: Set = None, as_json: Json = False) -> None:
     """Print a recipe with every default filled in."""
     from components.pipeline.compiled_yaml import to_yaml
 
@@ -143,13 +181,46 @@ def recipe_show(recipe: str, /, *, set_: Set = None, as_json: Json = False) -> N
 
 
 @recipes.command(name="check")
-def recipe_check(recipe: str, /, *, set_: Set = None, as_json: Json = False) -> None:
-    """Check a recipe without running anything."""
+def recipe_check(recipe: Recipe, /, *, set_: Set = None, as_json: Json = False) -> None:
+    """Check a recipe without running anything, and name its stages."""
     from components.pipeline.graph import compile_recipe
 
     compiled = compile_recipe(_load(recipe, set_))
     line = {"recipe": recipe, "stages": list(compiled.stages)}
     _print(json.dumps(line) if as_json else f"{recipe}: fine; {len(compiled.stages)} stages: {', '.join(compiled.stages)}")
+
+
+@recipes.command(name="new")
+def recipe_new(
+    name: str,
+    /,
+    *,
+    train: Path,
+    captions: Path | None = None,
+    images: Path | None = None,
+    questions: Questions = None,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Write a recipe for files of your own: look at them, size everything, say what was assumed.
+
+    It becomes `recipes/NAME.yaml`. A name that exists is refused without `--force`.
+
+    Parameters
+    ----------
+    name
+        What the recipe is to be called: lower-case letters, digits and `_`, a letter first.
+    train
+        Questions and answers about pictures: LLaVA JSON or JSONL.
+    captions
+        Descriptions of pictures, in the same form; default: none, and one stage less.
+    images
+        Folder of the pictures; default: where the training rows lie.
+    """
+    from components.survey.new import new_recipe
+
+    sentences = new_recipe(name, train=train, captions=captions, images=images, questions=questions, force=force)
+    _print(json.dumps({"recipe": name, "path": f"recipes/{name}.yaml", "found": sentences}) if as_json else "\n".join(sentences))
 
 
 def main() -> None:

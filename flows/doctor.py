@@ -12,9 +12,11 @@ from rich.console import Console
 
 from components import tracking
 from components.errors import StockpotError
+from components.pipeline.content import Content
 from components.pipeline.graph import ENGINE
 from components.runtime import load_runtime
 from components.settings import Settings
+from components.storage import open_storage
 from flows.prefect_server import answers, server_address
 
 LEAST_FREE_GIB = 2.0
@@ -29,6 +31,8 @@ def doctor(as_json: bool) -> int:
         "project": _project,
         "disk": lambda: _disk(settings.home),
         "profile": lambda: f"{settings.profile}: {load_runtime(settings.profile).model_dump_json()}",
+        "remote": _remote,
+        "store": lambda: _store(settings),
         "mlflow": lambda: _mlflow(settings),
         "prefect": lambda: _prefect(settings),
         "accelerator": _accelerator,
@@ -74,6 +78,19 @@ def _disk(home: Path) -> str:
     if free < LEAST_FREE_GIB:
         raise StockpotError(f"{free:.1f} GiB free at {home.absolute()}: at least {LEAST_FREE_GIB:.0f} GiB are needed")
     return f"{free:.1f} GiB free"
+
+
+def _remote() -> str:
+    content = Content(Path())
+    if content.remote is None:
+        return "no DVC remote: finished steps stay on this machine"
+    content.lookup("0" * 64)
+    return content.remote.title
+
+
+def _store(settings: Settings) -> str:
+    open_storage(settings.store).list("promotions/")
+    return f"checkpoints and promotions in {settings.store}"
 
 
 def _mlflow(settings: Settings) -> str:

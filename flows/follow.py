@@ -14,7 +14,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from components.chain import Chain
 from components.errors import SetupError, explain
 from components.pipeline.launcher import STOP
-from flows import console, summary
+from flows import console, story, summary
 from flows.ending import headline, nothing_left, verdict_line
 from flows.form import Form
 from tasks.promote import promote
@@ -38,7 +38,8 @@ def follow(form: Form, last: str, *, use: bool = False, alone: bool = False) -> 
                 report = summary.Summary(line, {}, {}, 0)
             else:
                 report = _run(chain, board, last, alone)
-                chain.finish(report.records, "FINISHED" if report.code == 0 else "FAILED", use)
+                told = story.description(chain, report.line, report.sentence)
+                chain.finish(report.records, "FINISHED" if report.code == 0 else "FAILED", use, told, report.line["steps"])
             summary.publish(chain, report)
             board.finish(report)
     except Exception as error:

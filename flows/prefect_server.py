@@ -56,7 +56,9 @@ def own_server(home: Path) -> str | None:
 def server_environment(home: Path) -> dict[str, str]:
     """For a server of this checkout: its database is `.stockpot/prefect/`, so that `stockpot ui` shows the runs of temporary servers too."""
     rest = {k: v for k, v in os.environ.items() if k != "PREFECT_API_URL"}
-    return {"PREFECT_HOME": str(home / "prefect"), "PREFECT_SERVER_ANALYTICS_ENABLED": "false", **rest}
+    leases = "prefect.server.concurrency.lease_storage.filesystem"  # in memory, a run that was cut off would block its deployment for ever
+    ours = {"PREFECT_HOME": str(home / "prefect"), "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": leases}
+    return {**ours, **rest}
 
 
 def start_temporary_server(home: Path) -> str:

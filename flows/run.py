@@ -3,7 +3,6 @@
 import signal
 from typing import Any
 
-from components import tracking
 from components.errors import StockpotError
 from components.pipeline.launcher import STOP
 from components.recipe.loader import in_force
@@ -17,7 +16,7 @@ def run(recipe: str | None, overrides: list[str], use: bool, as_json: bool, debu
     """Runs a recipe to the end and returns the exit code. Raises StockpotError for what a user can mend before any work."""
     form, settings = GateForm(recipe=recipe or in_force(), overrides=overrides), Settings()
     with form.open() as chain:
-        tracking.check(chain.tracking_uri)
+        chain.check()
         if line := nothing_left(chain, use=use):
             show_end(line, chain.shown, as_json)
             return 0

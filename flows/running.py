@@ -10,6 +10,9 @@ from pathlib import Path
 
 import psutil
 
+LEADER_SECONDS = 4.0
+"""Patience with a leader whose processes have all ended: Prefect's worker may not end by itself for a minute, its server for ten seconds."""
+
 
 @dataclass(frozen=True)
 class Running:
@@ -38,13 +41,14 @@ class Running:
         return list({p.pid: p for p in [*session, *(child for p in session for child in _children(p))]}.values())
 
     def end(self, patience: float) -> bool:
-        """SIGTERM to its session, SIGKILL after `patience` seconds to who is left. False when nothing of it was there any more."""
+        """SIGTERM to its session, SIGKILL to who is left after `patience` seconds, the leader a little later. False when nothing of it was there."""
         family = self.family()
         if family:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.pid, signal.SIGTERM)
-            _, left = psutil.wait_procs(family, patience)
-            left = list({*left, *self.family()})
+            psutil.wait_procs([p for p in family if p.pid != self.pid], patience)
+            psutil.wait_procs(family, LEADER_SECONDS)
+            left = list({*(p for p in family if p.is_running()), *self.family()})
             for process in left:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     process.kill()

@@ -1,15 +1,17 @@
-"""How a run ended: one JSON line for programs, a table for the Prefect UI, sentences for people."""
+"""How a run ended: one JSON line for programs, a page for the Prefect UI, sentences for people."""
 
 from dataclasses import dataclass
 from typing import Any
 
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect import get_run_logger
+from prefect.artifacts import create_markdown_artifact
 from prefect.futures import PrefectFuture
 
 from components.chain import Chain
 from components.errors import StockpotError, explain
 from components.pipeline.execute import Done
 from components.pipeline.identity import Record
+from flows import story
 from flows.ending import line_of
 
 
@@ -66,19 +68,7 @@ def _result(future: PrefectFuture[Any]) -> Any:
 
 
 def publish(chain: Chain, report: Summary) -> None:
-    """The run's page in the Prefect UI: a table of steps, scores and verdict, where to look next."""
-    create_table_artifact(table=report.line["steps"], key="steps", description=f"Steps of {chain.run_name}")
-    scores, registry = report.line["scores"], report.line["registry"]
-    lines = [f"# {chain.run_name}", ""]
-    if scores:
-        rows = {"soup": scores["soup"], **scores["candidates"]}
-        kinds = sorted(scores["soup"]["kinds"])
-        lines += [f"| model | overall | {' | '.join(kinds)} |", f"|---|---|{'---|' * len(kinds)}"]
-        cells = {n: [s["overall"], *(s["kinds"][k] for k in kinds)] for n, s in rows.items()}
-        lines += [f"| {n} | " + " | ".join(f"{v:.3f}" for v in values) + " |" for n, values in cells.items()]
-    if registry:
-        lines += ["", f"**{registry['name']}** version {registry['version']} ({registry['alias']}): {registry['reason']}"]
-    if report.errors:
-        lines += ["", "## What failed", "", report.sentence]
-    lines += ["", f"MLflow: `{chain.tracking_uri}`" + (f", run `{chain.run_id}`" if chain.run_id else "")]
-    create_markdown_artifact("\n".join(lines), key="summary", description="Scores and gate verdict")
+    """The run's page in the Prefect UI: its story as an artifact, and the gist of it in the log, which is what the page opens with."""
+    gist = story.short(report.line)
+    create_markdown_artifact(story.page(chain, report.line, report.sentence, report.records or chain.done()), key="summary", description=gist)
+    get_run_logger().info("%s (scores, plot and links: tab Artifacts, summary)", gist)

@@ -23,6 +23,7 @@ from rich.console import Console
 from components import tracking
 from components.errors import SetupError
 from components.recipe.loader import read_yaml
+from components.runtime import load_runtime
 from components.settings import Settings
 from flows.prefect_server import START_SECONDS, answers, server_environment
 from flows.running import Running, launch, recorded
@@ -33,9 +34,8 @@ POLL_SECONDS = 3
 """Time between two looks of the worker for runs to start."""
 ATTEMPTS = 5
 PREFECT = [sys.executable, "-m", "prefect"]
-PATIENCE = {"worker": 40.0, "mlflow": 5.0, "prefect": 3.0}
-"""Seconds between SIGTERM and SIGKILL, in the order in which programs end: running steps have the profile's grace time to save."""
-TITLES = {"prefect": "Prefect", "mlflow": "MLflow", "worker": "worker"}
+TITLES = {"worker": "worker", "mlflow": "MLflow", "prefect": "Prefect"}
+"""In the order in which they end: a run that is stopped tells the server so."""
 
 
 def start(settings: Settings) -> None:
@@ -45,8 +45,10 @@ def start(settings: Settings) -> None:
     """
     out = Console(highlight=False, soft_wrap=True)
     with _locked(settings) as folder:
+        for gone in (r for r in recorded(folder) if r.leader() is None):
+            gone.end(_patience(gone.name, settings))  # it may have left processes behind
         known = {r.name: r for r in recorded(folder) if r.leader()}
-        if len(known) == len(_wanted(settings)):
+        if known.keys() >= set(_wanted(settings)):
             out.print("already running:")
         else:
             started: list[Running] = []
@@ -54,7 +56,7 @@ def start(settings: Settings) -> None:
                 _start_missing(settings, folder, known, started)
             except BaseException:
                 for running in started:
-                    running.end(PATIENCE[running.name])
+                    running.end(_patience(running.name, settings))
                 raise
             known |= {r.name: r for r in started}
     out.print(f"Prefect  {known['prefect'].address.removesuffix('/api')}   deployments: retrain (nightly), curate, evaluate, promote")
@@ -68,8 +70,13 @@ def stop(settings: Settings) -> None:
     out = Console(highlight=False, soft_wrap=True)
     with _locked(settings) as folder:
         found = {r.name: r for r in recorded(folder)}
-        ended = [name for name in PATIENCE if name in found and found[name].end(PATIENCE[name])]
+        ended = [name for name in TITLES if name in found and found[name].end(_patience(name, settings))]
     out.print(f"stopped: {', '.join(TITLES[name] for name in ended)}" if ended else "nothing to stop: `stockpot ui` has started nothing that still runs")
+
+
+def _patience(name: str, settings: Settings) -> float:
+    """Seconds between SIGTERM and SIGKILL for what a program has started: running steps have the profile's grace time to save."""
+    return load_runtime(settings.profile).grace_seconds + 20 if name == "worker" else 0
 
 
 # -- starting ----------------------------------------------------------------------------------------------------------------
@@ -107,6 +114,7 @@ def _start_missing(settings: Settings, folder: Path, known: dict[str, Running], 
         _wait(running, folder)
     _register(api, environment, folder)
     if "worker" in missing:
+        _hand_back(api)
         command = [*PREFECT, "worker", "start", "--pool", POOL, "--type", "process", "--name", POOL]
         worker = {"PREFECT_WORKER_QUERY_SECONDS": str(POLL_SECONDS)}
         started.append(launch("worker", command, {**environment, **worker}, folder, api))
@@ -142,6 +150,13 @@ def _register(api: str, environment: dict[str, str], folder: Path) -> None:
     for automation in read_yaml(AUTOMATIONS)["automations"]:
         known = there.get(automation["name"])
         _ask(f"{api}/automations/{known or ''}", automation, "PUT" if known else "POST")
+
+
+def _hand_back(api: str) -> None:
+    """Runs that an earlier worker had taken and not begun are scheduled again: there is nobody else who would begin them."""
+    taken = {"state": {"type": {"any_": ["PENDING"]}}, "deployment_id": {"is_null_": False}}
+    for run in _ask(f"{api}/flow_runs/filter", {"flow_runs": taken}):
+        _ask(f"{api}/flow_runs/{run['id']}/set_state", {"state": {"type": "SCHEDULED", "message": "its worker was stopped before it began"}, "force": True})
 
 
 def _ask(url: str, body: dict[str, Any], method: str = "POST") -> Any:

@@ -19,6 +19,10 @@ ARTIFACT_SECONDS = 2.0
 class Watcher(Protocol):
     """Who wants to hear of the steps: the terminal."""
 
+    def started(self, stage: str) -> None:
+        """A step begins."""
+        ...
+
     def report(self, stage: str, line: Report) -> None:
         """A running step says how far it is."""
         ...
@@ -36,6 +40,7 @@ class Session:
 
     def step(self, stage: str, upstream: dict[str, Done]) -> Done:
         """Finishes one step and tells the watcher."""
+        self.watcher.started(stage)
         try:
             done = self.chain.step(stage, {name: d.record for name, d in upstream.items()}, self.reporter(stage))
         except BaseException:
@@ -46,6 +51,7 @@ class Session:
 
     def promote(self, upstream: dict[str, Done]) -> Outcome:
         """Lets the gate decide and tells the watcher."""
+        self.watcher.started("promote")
         start = time.monotonic()
         try:
             outcome = self.chain.promote({name: d.record for name, d in upstream.items()})
@@ -77,7 +83,7 @@ class Session:
 
 
 def describe(line: Report) -> str:
-    """`120/500, loss 0.412, 310 samples/s, 8,900 tokens/s, 12 s left`: of a report, what it has."""
+    """`120/500, loss 0.412, 12 s left, 310 samples/s, 8,900 tokens/s`: of a report, what it has, the important things first."""
     words = [f"{line['done']}/{line['total']}"]
-    formats = {"loss": "loss {:.3f}", "samples_per_second": "{:,.0f} samples/s", "tokens_per_second": "{:,.0f} tokens/s", "eta_seconds": "{:.0f} s left"}
+    formats = {"loss": "loss {:.3f}", "eta_seconds": "{:.0f} s left", "samples_per_second": "{:,.0f} samples/s", "tokens_per_second": "{:,.0f} tokens/s"}
     return ", ".join(words + [text.format(line[key]) for key, text in formats.items() if key in line])

@@ -19,11 +19,14 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
+from tests import s3_server as ceph
+
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
 
-for name in [n for n in os.environ if n.startswith(("STOCKPOT_", "MLFLOW_", "PREFECT_"))]:
+for name in [n for n in os.environ if n.startswith(("STOCKPOT_", "MLFLOW_", "PREFECT_", "AWS_"))]:
     del os.environ[name]  # the tests must not meet the developer's own servers
+os.environ |= {"AWS_CONFIG_FILE": "/none", "AWS_SHARED_CREDENTIALS_FILE": "/none", "AWS_EC2_METADATA_DISABLED": "true"}
 os.environ["OMP_NUM_THREADS"] = "1"
 
 
@@ -115,8 +118,10 @@ def same_environment() -> Iterator[None]:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Ends the shared server when every worker is done with it."""
+    """Ends the shared servers when every worker is done with them."""
     if not hasattr(session.config, "workerinput"):
+        for file in common(session.config).glob("s3/ceph.pid"):
+            os.killpg(int(file.read_text()), signal.SIGKILL)  # nothing of it is wanted: no time for a clean end
         for file in common(session.config).glob("*/server.pid"):
             pid = int(file.read_text())
             with contextlib.suppress(ProcessLookupError):
@@ -154,9 +159,10 @@ def start_prefect(home: Path) -> dict[str, str]:
     """Starts a server in a process group of its own; its pid is in `server.pid`."""
     port = free_port()
     env = {"PREFECT_API_URL": f"http://127.0.0.1:{port}/api", "PREFECT_HOME": str(home), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
+    pages = {"PREFECT_SERVER_UI_API_URL": env["PREFECT_API_URL"]}
     with (home / "server.log").open("w") as log:
-        command = [str(BIN / "prefect"), "server", "start", "--host", "127.0.0.1", "--port", str(port), "--no-ui"]
-        server = subprocess.Popen(command, env={**os.environ, **env}, stdout=log, stderr=log, start_new_session=True)
+        command = [str(BIN / "prefect"), "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+        server = subprocess.Popen(command, env={**os.environ, **env, **pages}, stdout=log, stderr=log, start_new_session=True)
     (home / "server.pid").write_text(str(server.pid))
     for _ in range(480):
         try:
@@ -166,6 +172,15 @@ def start_prefect(home: Path) -> dict[str, str]:
             assert server.poll() is None, (home / "server.log").read_text()
             time.sleep(0.25)
     raise AssertionError((home / "server.log").read_text())
+
+
+@pytest.fixture(scope="session")
+def s3_server(request: pytest.FixtureRequest) -> ceph.S3Server:
+    """A real S3 server on loopback."""
+    if absent := ceph.absent():
+        pytest.skip(f"no S3 server: {', '.join(absent)} not installed: {ceph.INSTALL}")
+    folder = common(request.config) / "s3"
+    return ceph.S3Server(**once(folder, lambda: vars(ceph.start(folder))))
 
 
 @pytest.fixture(scope="session")

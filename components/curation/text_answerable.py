@@ -1,7 +1,9 @@
 """Filter `text_answerable`: rows whose every question a language model answers right without the picture (POINTS1.5, section 3).
 
-Each question stands alone, in several trials of multiple choice. Wrong options are answers that the corpus gives to the same
-question elsewhere, so they are of the right answer's kind: colours for a colour. A question that has no such answers is not judged.
+Each question stands alone, in several trials of multiple choice. Wrong options are answers of the right one's kind, colours for a
+colour: those that the corpus gives to other questions which it also answers so. Two sorts of questions need not be asked. One whose
+words the corpus answers now so, now otherwise, is not answered by its words, however lucky a guess; and an answer without others of its
+kind is no fixed answer.
 """
 
 import random
@@ -35,8 +37,8 @@ class Turn(NamedTuple):
     answer: str
 
 
-class Kin:
-    """Which answers are of one kind: those that a corpus gives to the same question, whatever its picture."""
+class Asked:
+    """All questions of a corpus with their answers: which questions are open, and which answers are of one kind."""
 
     def __init__(self, turns: Iterator[Turn]):
         self._answers: dict[str, Counter[str]] = defaultdict(Counter)
@@ -46,8 +48,13 @@ class Kin:
             self._questions[turn.answer].add(turn.question)
         self._known: dict[str, list[tuple[str, int]]] = {}
 
-    def of(self, answer: str) -> list[tuple[str, int]]:
-        """The other answers, the most frequent first, and how often they are given to questions that `answer` is given to."""
+    def best_share(self, question: str) -> float:
+        """How often somebody who knows these words alone can be right at best: the share of their most frequent answer."""
+        counts = self._answers[question]
+        return max(counts.values()) / counts.total()
+
+    def kin(self, answer: str) -> list[tuple[str, int]]:
+        """The other answers of its kind, the most frequent first, and how often they are given to questions that `answer` is given to."""
         if answer not in self._known:
             counts = Counter[str]()
             for question in self._questions[answer]:
@@ -58,7 +65,7 @@ class Kin:
 
 
 class TextAnswerable(Filter[Config]):
-    """A row's score is the share of its trials that are right."""
+    """A row's score is the share of its trials that are right; null when one of its questions need not be asked."""
 
     kind = "text_answerable"
     version = "1"
@@ -76,45 +83,47 @@ class TextAnswerable(Filter[Config]):
 
     def judge(self, rows: pa.Table) -> pa.Table:
         turns = [[Turn(**turn) for turn in row] for row in rows["facts"].to_pylist()]
-        kin = Kin(turn for row in turns for turn in row)
+        asked = Asked(turn for row in turns for turn in row)
+        judged = [bool(row) and all(self._is_asked(turn, asked) for turn in row) for row in turns]
         judge = open_judge(self.config.judge, self.step)
         names = [f"{source}/{row_id}" for source, row_id in zip(rows["source"].to_pylist(), rows["id"].to_pylist(), strict=True)]
-        shares: list[list[float | None]] = []
-        starts = range(0, len(turns), ROWS)
+        todo = [i for i, j in enumerate(judged) if j]
+        shares: dict[int, list[float]] = {}
+        starts = range(0, len(todo), ROWS)
         for start in track(starts, self.kind, len(starts)):
-            shares += self._shares(names[start : start + ROWS], turns[start : start + ROWS], kin, judge)
-        return self._verdicts(shares, judged=[any(kin.of(turn.answer) for turn in row) for row in turns])
+            some = todo[start : start + ROWS]
+            shares |= zip(some, self._shares([(names[i], turns[i]) for i in some], asked, judge), strict=True)
+        return self._verdicts([shares.get(i, []) for i in range(len(turns))], [len(row) if j else 0 for row, j in zip(turns, judged, strict=True)])
 
-    def _shares(self, names: list[str], rows: list[list[Turn]], kin: Kin, judge: Judge) -> list[list[float | None]]:
-        """For every question of every row the share of right trials; None when it was not judged."""
+    def _is_asked(self, turn: Turn, asked: Asked) -> bool:
+        return bool(asked.kin(turn.answer)) and asked.best_share(turn.question) * 100 >= self.config.right_percent
+
+    def _shares(self, rows: list[tuple[str, list[Turn]]], asked: Asked, judge: Judge) -> list[list[float]]:
+        """For every question of every row on which the judge gave a verdict, the share of right trials."""
         places: list[tuple[int, int, int]] = []
-        asked: list[Question] = []
-        for i, (name, turns) in enumerate(zip(names, rows, strict=True)):
+        questions: list[Question] = []
+        for i, (name, turns) in enumerate(rows):
             for j, turn in enumerate(turns):
-                for trial in range(self.config.trials if kin.of(turn.answer) else 0):
+                for trial in range(self.config.trials):
                     seed = seed_of("text_answerable", self.step.seed, name, j, trial)
-                    options = self._options(turn.answer, kin, random.Random(seed))
+                    options = self._options(turn.answer, asked, random.Random(seed))
                     places.append((i, j, options.index(turn.answer)))
-                    asked.append(Question(turn.question, tuple(options), seed + 1))
-        right: dict[tuple[int, int], list[bool]] = defaultdict(list)
-        for (i, j, answer), choice in zip(places, judge.choose_all(asked), strict=True):
+                    questions.append(Question(turn.question, tuple(options), seed + 1))
+        right: list[dict[int, list[bool]]] = [defaultdict(list) for _ in rows]
+        for (i, j, answer), choice in zip(places, judge.choose_all(questions), strict=True):
             if choice is not None:
-                right[i, j].append(choice == answer)
-        return [[mean(right[i, j]) if (i, j) in right else None for j in range(len(turns))] for i, turns in enumerate(rows)]
+                right[i][j].append(choice == answer)
+        return [[mean(trials) for trials in row.values()] for row in right]
 
-    def _options(self, answer: str, kin: Kin, rng: random.Random) -> list[str]:
+    def _options(self, answer: str, asked: Asked, rng: random.Random) -> list[str]:
         """The right answer and others of its kind, frequent ones more often (Efraimidis and Spirakis 2006), in random order."""
-        others = sorted(kin.of(answer), key=lambda other: rng.random() ** (1 / other[1]), reverse=True)
+        others = sorted(asked.kin(answer), key=lambda other: rng.random() ** (1 / other[1]), reverse=True)
         options = [answer, *(other for other, _ in others[: self.config.options - 1])]
         rng.shuffle(options)
         return options
 
-    def _verdicts(self, shares: list[list[float | None]], judged: list[bool]) -> pa.Table:
-        actions, scores, reasons = [], [], []
-        for row, could_be in zip(shares, judged, strict=True):
-            known = [share for share in row if share is not None]
-            found = len(known) == len(row) and all(share * 100 >= self.config.right_percent for share in known)
-            actions.append(self.config.action if found else KEEP)
-            scores.append(mean(known) if known else None)
-            reasons.append(REASON if found else NO_VERDICT if could_be and not known else "")
-        return verdicts(actions, scores, reasons)
+    def _verdicts(self, shares: list[list[float]], questions: list[int]) -> pa.Table:
+        """`shares`: right trials of every question with a verdict, row by row; `questions`: how many of the row were asked."""
+        found = [bool(row) and len(row) == n and min(row) * 100 >= self.config.right_percent for row, n in zip(shares, questions, strict=True)]
+        reasons = [REASON if f else NO_VERDICT if n and not row else "" for f, row, n in zip(found, shares, questions, strict=True)]
+        return verdicts([self.config.action if f else KEEP for f in found], [mean(row) if row else None for row in shares], reasons)

@@ -118,7 +118,7 @@ def run(step: Step) -> None:
     withheld = sorted(set(config.withheld))
     seen = [pair for pair in PAIRS if pair not in withheld]
     studio = Studio(step.seed, config.min_side, config.max_side)
-    num_withheld = max(12, config.report // 4) if withheld else 0
+    num_withheld = max(6, config.report // 4) if withheld else 0
     for split, number, pairs in (("report", config.report, seen), ("selection", config.selection, seen), ("withheld", num_withheld, withheld)):
         _write_benchmark(step.data / f"{split}.tsv", list(studio.draw(split, number, pairs)), studio.rng(split, "questions"))
 
@@ -128,7 +128,7 @@ def run(step: Step) -> None:
         jpeg = forms.random() < JPEG_SHARE
         drawn.append(Drawn(scene, album.save(encode(image, "JPEG" if jpeg else "PNG"), ".jpg" if jpeg else ".png")))
     extra = [scene for scene, _ in studio.draw("truncated", config.noise.truncated, seen)]
-    told = [studio.scene(subject, studio.rng("told", i)) for i, subject in enumerate(studio.subjects("text", config.train, seen))]
+    told = [studio.scene(subject, studio.rng("told", i)) for i, subject in enumerate(studio.subjects("text", 2 * config.train, seen))]
     rng = studio.rng("rows")
     rows = {
         "captions": caption_rows(drawn, extra, config.noise, album.save, rng),

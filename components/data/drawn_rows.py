@@ -3,6 +3,7 @@
 A row has no id until `numbered` shuffles all of them and counts, so that an id says nothing.
 """
 
+import json
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -50,7 +51,10 @@ class Drawn:
 
 
 def numbered(source: str, rows: Sequence[Row], rng: random.Random) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """The rows as LLaVA JSON in random order, a copy always behind its original, and the labels of those with a defect."""
+    """The rows as LLaVA JSON in random order, a copy always behind its original, and the labels of those with a defect.
+
+    Texts are drawn with repetition: one that says what an earlier one says is a duplicate too.
+    """
     order = rng.sample(rows, len(rows))
     place = {row: i for i, row in enumerate(order)}
     for copy in rows:
@@ -58,7 +62,13 @@ def numbered(source: str, rows: Sequence[Row], rng: random.Random) -> tuple[list
             place[copy], place[copy.of] = place[copy.of], place[copy]
     order.sort(key=place.__getitem__)
     ids = {row: f"{i:06d}" for i, row in enumerate(order)}
-    labels = [{"source": source, "id": ids[row], "noise": row.noise, "of": ids[row.of] if row.of else None} for row in order if row.noise]
+    labels = []
+    said: dict[str, str] = {}
+    for row in order:
+        first = said.setdefault(json.dumps(row.json("")), ids[row])
+        if row.noise or first != ids[row]:
+            original = ids[row.of] if row.of else (None if row.noise else first)
+            labels.append({"source": source, "id": ids[row], "noise": row.noise or "duplicate", "of": original})
     return [row.json(ids[row]) for row in order], labels
 
 
@@ -121,8 +131,12 @@ def question_rows(drawn: Sequence[Drawn], noise: Noise, rng: random.Random) -> l
 
 
 def text_rows(scenes: Sequence[Scene], rng: random.Random) -> list[Row]:
-    """What a language model must know before it meets pictures and judges texts; by turns about scenes in words, and about texts."""
-    return [(_scenes_in_words if i % 4 < 2 else _judged)(rng.choices(scenes, k=4), LANGUAGES[i % 2], rng) for i in range(len(scenes))]
+    """What a language model must know before it meets pictures and judges texts: three rows of four tell a scene in words, the others judge."""
+    rows = []
+    for i, scene in enumerate(scenes):
+        language = LANGUAGES[i % 2]
+        rows.append(_scene_in_words(scene, language, rng) if i % 8 < 6 else _judged([scene, *rng.choices(scenes, k=3)], language, rng))
+    return rows
 
 
 def _questions(scene: Scene, language: str, rng: random.Random) -> list[Turn]:
@@ -130,14 +144,12 @@ def _questions(scene: Scene, language: str, rng: random.Random) -> list[Turn]:
     return [(question(kind, language, rng), answer(scene, kind, language)) for kind in rng.sample(KINDS, len(KINDS))]
 
 
-def _scenes_in_words(scenes: Sequence[Scene], language: str, rng: random.Random) -> Row:
-    """Each scene is told, then asked about once or more."""
-    turns: list[Turn] = []
-    for scene in scenes[:2]:
-        asked = [*_questions(scene, language, rng), description(scene, language, rng)]
-        rng.shuffle(asked)
-        (first, reply), *others = asked
-        turns += [(f"{caption(scene, language, rng)}\n{first}", reply), *others[: rng.randrange(3)]]
+def _scene_in_words(scene: Scene, language: str, rng: random.Random) -> Row:
+    """A scene is told, then asked about."""
+    turns = _questions(scene, language, rng)
+    if rng.random() < 0.25:
+        turns.append(description(scene, language, rng))
+    turns[0] = (f"{caption(scene, language, rng)}\n{turns[0][0]}", turns[0][1])
     return Row(turns, language)
 
 

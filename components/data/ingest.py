@@ -8,6 +8,7 @@ import json
 import logging
 import os
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -183,6 +184,18 @@ class Ingest:
             "verdicts": [],
         }
 
+    def samples(self) -> Iterator[dict[str, Any]]:
+        """The canonical samples of all rows that can be used; the others are in `quarantine` then. Raises DataError when the source is wrong as a whole."""
+        for number, row in llava.read(Path(self.source.path)):
+            self.rows_in += 1
+            try:
+                sample = self.sample(row)
+            except RowError as error:
+                self._refuse(number, row, error)
+            else:
+                yield sample
+        self._check_folder()
+
     def write(self, data: Path) -> int:
         """Reads the source and writes its shards and quarantine into `data`. Returns the number of rows that came through.
 
@@ -191,19 +204,13 @@ class Ingest:
         buffer: list[dict[str, Any]] = []
         num_bytes = 0
         with ShardWriter(data, SHARD_ROWS) as writer:
-            for number, row in llava.read(Path(self.source.path)):
-                self.rows_in += 1
-                try:
-                    buffer.append(self.sample(row))
-                except RowError as error:
-                    self._refuse(number, row, error)
-                    continue
-                num_bytes += sum(len(i["bytes"]) for i in buffer[-1]["images"])
+            for sample in self.samples():
+                buffer.append(sample)
+                num_bytes += sum(len(i["bytes"]) for i in sample["images"])
                 if len(buffer) >= BUFFER_ROWS or num_bytes > BUFFER_BYTES:
                     writer.add(pa.Table.from_pylist(buffer, schema=SCHEMA))
                     buffer, num_bytes = [], 0
             writer.add(pa.Table.from_pylist(buffer, schema=SCHEMA))
-        self._check_folder()
         write_parquet(pa.Table.from_pylist(self.quarantine, schema=QUARANTINE_SCHEMA), data / "quarantine.parquet")
         return writer.num_rows
 

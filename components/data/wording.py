@@ -34,7 +34,7 @@ QUESTIONS = {
     "en": {
         "color": ["What color is it?", "Which color do you see?", "Name the color."],
         "shape": ["What shape is it?", "Which shape do you see?", "Name the shape."],
-        "count": ["How many shapes are there?", "How many do you see?", "Count the shapes."],
+        "count": ["How many are there?", "How many do you see?", "Count them."],
     },
     "zh": {
         "color": ["是什么颜色？", "你看到哪种颜色？", "请说出颜色。"],

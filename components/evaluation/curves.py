@@ -14,10 +14,10 @@ LEFT, RIGHT, TOP, BOTTOM = 40, 404, 8, 202
 """The drawing and the plot in it, SVG units."""
 STEPS = (1, 2, 5, 10)
 """Distances between marks on an axis."""
-POINTS = 60
+POINTS = 30
 """A training loss is drawn as the means of about this many blocks of steps."""
-LATE = 2 / 3
-"""Learning after this share of the steps says whether more would help."""
+LATE = 0.5
+"""Learning from this share of the steps on says whether more would help."""
 LEVEL = 0.01
 """A smaller late change of accuracy than one point counts as none."""
 
@@ -80,21 +80,31 @@ def charts(curves: Mapping[str, Curve]) -> list[Chart]:
 
 def outlook(curves: Mapping[str, Curve]) -> str:
     """One sentence: would more time help?"""
-    late = [change for c in curves.values() if (change := _late_change(c.held_accuracy)) is not None]
-    if not late:
+    late = _late_change([c.held_accuracy for c in curves.values() if c.held_accuracy])
+    if late is None:
         return "There is no curve of held-out rows that could tell: compare the candidates' steps and scores above."
-    points, share = 100 * fmean(late), "the last third of the training"
-    if points >= 100 * LEVEL:
-        return f"The curve still rises, by {points:.1f} points over {share}: more time would probably help."
-    if points <= -100 * LEVEL:
-        return f"The curve falls, by {-points:.1f} points over {share}: more time would not help; more or more varied rows might."
-    return f"The curve is level, {points:+.1f} points over {share}: more time alone would hardly help."
+    change, noise = late
+    amount, when = f"{abs(100 * change):.1f} ± {100 * noise:.1f} points", "over the second half of the training"
+    if abs(change) < max(LEVEL, noise):
+        return f"The curve is level, {'-' if change < 0 else '+'}{amount} {when}: more time alone would hardly help."
+    if change > 0:
+        return f"The curve still rises, by {amount} {when}: more time would probably help."
+    return f"The curve falls, by {amount} {when}: more time would not help; more or more varied rows might."
 
 
-def _late_change(line: Line) -> float | None:
-    """Value at the end less that at LATE of the steps (the point at it or the last one before it); None when there is no such point."""
-    before = [value for step, value in line[:-1] if step <= LATE * line[-1][0]]
-    return line[-1][1] - before[-1] if before else None
+def _late_change(lines: list[Line]) -> tuple[float, float] | None:
+    """Change of a value from LATE of the steps to their end, and twice its standard error; None for too few points.
+
+    Least squares: one slope for all lines, over the share of the steps, and a height for each.
+    """
+    late = [[(step / line[-1][0], value) for step, value in line if step >= LATE * line[-1][0]] for line in lines]
+    centred = [(x - fmean(x for x, _ in points), y - fmean(y for _, y in points)) for points in late for x, y in points]
+    freedom, spread = len(centred) - len(late) - 1, sum(x * x for x, _ in centred)
+    if freedom < 1 or not spread:
+        return None
+    slope = sum(x * y for x, y in centred) / spread
+    error = math.sqrt(sum((y - slope * x) ** 2 for x, y in centred) / freedom / spread)
+    return slope * (1 - LATE), 2 * error * (1 - LATE)
 
 
 def _column(path: Path, name: str) -> Line:

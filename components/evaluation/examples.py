@@ -44,16 +44,22 @@ class Example:
 
 
 def choose(judged: Iterable[tuple[str, Record]], correct: bool, most: int, max_pixels: int) -> list[Example]:
-    """At most `most` right or wrong answers of (benchmark, record) pairs, as many of each kind and language as there are.
+    """At most `most` right or wrong answers of (benchmark, record) pairs, in turn from every kind and language, each picture once before any comes again.
 
     The choice depends on benchmark, index and question alone, not on the order of the rows. Pictures with more than `max_pixels` are refused.
     """
     groups: dict[tuple[str, str], list[tuple[str, Record]]] = {}
     for name, record in sorted((pair for pair in judged if pair[1].correct == correct), key=_lot):
         groups.setdefault((record.question.kind, record.question.language), []).append((name, record))
-    turns = zip_longest(*(groups[key] for key in sorted(groups)))
-    chosen = [pair for pair in chain.from_iterable(turns) if pair is not None][:most]
-    return [_example(name, record, max_pixels) for name, record in chosen]
+    turns = chain.from_iterable(zip_longest(*(groups[key] for key in sorted(groups))))
+    seen: set[bytes] = set()
+    new: list[tuple[str, Record]] = []
+    again: list[tuple[str, Record]] = []
+    for pair in (pair for pair in turns if pair is not None):
+        image = pair[1].question.image
+        (again if image in seen else new).append(pair)
+        seen |= {image} if image else set()
+    return [_example(name, record, max_pixels) for name, record in (new + again)[:most]]
 
 
 def _lot(pair: tuple[str, Record]) -> bytes:

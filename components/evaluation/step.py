@@ -1,6 +1,7 @@
 """The step `evaluate`: soup and candidates on every benchmark, by free generation; scores, per-question records, a plot, a report."""
 
 import json
+from pathlib import Path
 
 from components.errors import DataError
 from components.evaluation import curves, plots, records, report, scores
@@ -38,9 +39,15 @@ def run(step: Step) -> None:
         scores=content,
         judged=judged["soup"],
         controls=[name for name, b in config.benchmarks.items() if b.shuffle_images],
-        trained={name: curves.read(folder.parent) for name, folder in (candidates(step) or last_stage(step)).items()},
+        trained={name: curves.read(folder.parent) for name, folder in ({**(candidates(step) or last_stage(step)), **_learned(step)}).items()},
         selection=json.loads(step.file(SELECTION).read_text(encoding="utf-8")),
     )
+
+
+def _learned(step: Step) -> dict[str, Path]:
+    """Name and model directory of the stages before the last one that left a learning curve: most of what a small set teaches is learned there."""
+    earlier = [name for name, stage in list(step.param("stages").items())[:-1] if stage.get("objective") == "lm"]
+    return {name: folder for name in earlier if (folder := Path("out", name, "data")).with_name("curve.csv").is_file()}
 
 
 def load(step: Step, config: Evaluate) -> dict[str, list[Question]]:

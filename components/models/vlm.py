@@ -126,19 +126,21 @@ class VLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
     def _embed(self, input_ids: torch.Tensor, pixel_values: torch.Tensor | None, image_grid_thw: torch.Tensor | None) -> torch.Tensor:
         embeds = self.get_input_embeddings()(input_ids)
         if pixel_values is None or image_grid_thw is None:
-            return embeds + self._blank_window().to(embeds.dtype).sum() * 0.0 if self.training else embeds
+            return embeds + self._blank_window(embeds).to(embeds.dtype).sum() * 0.0 if self.training else embeds
         features = self.features(pixel_values, image_grid_thw)
         places = input_ids == self.config.image_token_id
         if int(places.sum()) != len(features):
             raise ModelError(f"{len(features)} picture tokens for {int(places.sum())} <|image_pad|> places: encode text and pictures with one processor.")
         return embeds.masked_scatter(places.unsqueeze(-1), features.to(embeds.dtype))
 
-    def _blank_window(self) -> torch.Tensor:
-        """Tokens (1, hidden) of one grey window of merge x merge patches."""
-        merge, vision, weight = self.config.merge, self.config.vision, self.vision.patch_embed.proj.weight
-        width = vision.in_channels * vision.temporal_patch_size * vision.patch_size**2  # not from the weight: ZeRO-3 leaves it empty here
-        grid = torch.tensor([[1, merge, merge]], device=weight.device)
-        return self.features(weight.new_zeros(merge**2, width), grid)
+    def _blank_window(self, like: torch.Tensor) -> torch.Tensor:
+        """Tokens (1, hidden) of one grey window of merge x merge patches, with dtype and device of `like`.
+
+        No weight may be looked at here, not even its dtype: under ZeRO-3 it would become a parameter of this module too, on this rank alone.
+        """
+        merge, vision = self.config.merge, self.config.vision
+        width = vision.in_channels * vision.temporal_patch_size * vision.patch_size**2
+        return self.features(like.new_zeros(merge**2, width), torch.tensor([[1, merge, merge]], device=like.device))
 
     @staticmethod
     def _refuse_leaks(position_ids: torch.Tensor | None, attention_mask: torch.Tensor | None, cached: bool) -> None:

@@ -6,14 +6,17 @@ every public method holds one lock.
 
 import contextlib
 import functools
+import io
 import json
+import logging
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from components.errors import DataError, SetupError, TransientError
 from components.pipeline.identity import Record, run_key, run_value
+from components.pipeline.remote import Remote, TransferErrors, is_absent
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -33,60 +36,76 @@ class Content:
 
     def __init__(self, root: Path) -> None:
         """Opens the DVC repository at `root`. Raises SetupError when there is none."""
-        from dvc.config import NoRemoteError
+        from dvc.config import ConfigError
         from dvc.exceptions import NotDvcRepoError
         from dvc.repo import Repo
 
+        logging.getLogger("dvc.progress").setLevel(logging.CRITICAL)  # its bars would run through the table of steps
         self.root, self.lock = root.absolute(), threading.RLock()
         try:
             self.repo: Any = Repo(str(self.root))
+            name = self.repo.config["core"].get("remote")
         except NotDvcRepoError as error:
             raise SetupError(f"{self.root}: not a DVC project: run `dvc init` in the project's folder (a clone of Stockpot has .dvc/)") from error
+        except ConfigError as error:
+            raise SetupError(f"{self.root / '.dvc'}: {' '.join(str(error).split())}: mend it with `dvc remote modify` or `dvc config`") from error
         self.local = self.repo.cache.local
         self.runs = Path(self.repo.cache.legacy.path, "runs")
-        try:
-            self.cloud: Any = self.repo.cloud.get_remote_odb()
-            self.cloud_runs: Any = self.repo.cloud.get_remote_odb(hash_name="md5-dos2unix")
-        except NoRemoteError:
-            self.cloud = None
+        self.remote = Remote(self.repo, name) if name else None
 
     # -- records ---------------------------------------------------------------------------------------------------------
 
     @_locked
     def lookup(self, key: str) -> Record | None:
-        """The record of this identity, local first, valid only if its outputs exist. A local hit is published to the remote, if there is one."""
+        """The record of this identity, local first, valid only if its outputs exist, every file of a directory. A local hit is published to the remote."""
         for record in self._records(self.repo.cache.legacy.fs, str(self.runs), key):
             if all(self.has(o["md5"]) for o in record["outs"]):
-                if self.cloud is not None:
+                if not self._published(record):
                     self.publish(record)
                 return record
-        if self.cloud is not None:
-            for record in self._records(self.cloud.fs, f"{self.cloud_runs.path}/runs", key):
-                if self._in_cloud(o["md5"] for o in record["outs"]):
-                    return record
+        if self.remote is not None:
+            with self.remote.explained():
+                for record in self._records(self.remote.fs, self.remote.runs, key):
+                    if self._in_remote(self._with_files(o["md5"] for o in record["outs"])):
+                        return record
         return None
 
     @_locked
     def publish(self, record: Record) -> None:
-        """Pushes a finished step: objects first, the record last of all. Nothing is sent twice."""
+        """Pushes a finished step: objects first, the record last of all. No object is sent twice."""
         from dvc.utils.serialize import dumps_yaml  # pyright: ignore[reportPrivateImportUsage]
 
-        if self.cloud is None:
+        if self.remote is None:
             return
-        fs, key = self.cloud.fs, run_key(record)
-        path = f"{self.cloud_runs.path}/runs/{key[:2]}/{key}/{run_value(record)}"
-        if fs.exists(path) and self._in_cloud(o["md5"] for o in record["outs"]):
-            return
-        self._move(self.local, self.cloud, [o["md5"] for o in record["outs"]])
-        fs.makedirs(fs.parent(path), exist_ok=True)
-        fs.pipe_file(path, dumps_yaml(record).encode())
+        with self.remote.explained():
+            self._move(self.local, self.remote.odb, [o["md5"] for o in record["outs"]])
+            self.remote.fs.put_file(io.BytesIO(dumps_yaml(record).encode()), self._remote_path(record))  # whole or not at all
+
+    def _published(self, record: Record) -> bool:
+        """Whether the remote has it, looking no deeper than the lists of directories: they are sent after their files."""
+        if self.remote is None:
+            return True
+        with self.remote.explained():
+            return self.remote.fs.exists(self._remote_path(record)) and self._in_remote(o["md5"] for o in record["outs"])
+
+    def _remote_path(self, record: Record) -> str:
+        assert self.remote is not None
+        key = run_key(record)
+        return self.remote.fs.join(self.remote.runs, key[:2], key, run_value(record))
 
     def _records(self, fs: Any, base: str, key: str) -> Iterator[Record]:
-        from dvc.utils.serialize import parse_yaml  # not PyYAML: 1e-05 must stay a number
+        """What is stored under this key. A record's name is its own digest, so one that was cut off is passed over."""
+        from dvc.utils.serialize import YAMLFileCorruptedError, parse_yaml  # not PyYAML: 1e-05 must stay a number
 
-        with contextlib.suppress(FileNotFoundError):
+        try:
             for file in sorted(fs.find(fs.join(base, key[:2], key))):
-                yield parse_yaml(fs.cat_file(file).decode(), file)
+                with contextlib.suppress(YAMLFileCorruptedError):
+                    record = parse_yaml(fs.cat_file(file).decode(), file)
+                    if isinstance(record, dict) and run_value(record) == fs.name(file):
+                        yield record
+        except FileNotFoundError as error:
+            if not is_absent(error):
+                raise
 
     # -- objects ---------------------------------------------------------------------------------------------------------
 
@@ -100,20 +119,34 @@ class Content:
         listing = json.loads(Path(self.local.oid_to_path(oid)).read_text(encoding="utf-8"))
         return all(self.local.exists(f["md5"]) for f in listing)
 
-    def _in_cloud(self, oids: Any) -> bool:
-        wanted = set(oids)
-        return set(self.cloud.oids_exist(sorted(wanted))) == wanted
+    def _with_files(self, oids: Iterable[str]) -> Iterator[str]:
+        """The objects, and the files of those that are directories, as the remote's lists name them. Raises FileNotFoundError without a list."""
+        assert self.remote is not None
+        for oid in oids:
+            yield oid
+            if oid.endswith(".dir"):
+                yield from (f["md5"] for f in json.loads(self.remote.fs.cat_file(self.remote.odb.oid_to_path(oid))))
+
+    def _in_remote(self, oids: Iterable[str]) -> bool:
+        assert self.remote is not None
+        try:
+            wanted = set(oids)
+        except FileNotFoundError as error:
+            if not is_absent(error):
+                raise
+            return False
+        return set(self.remote.odb.oids_exist(sorted(wanted))) == wanted
 
     @_locked
-    def add(self, path: Path) -> str:
-        """Hashes a file or folder of the user's and puts it in the local cache. Returns its md5. Unchanged files are not read again."""
+    def add(self, path: Path, *, ignore: bool = True) -> str:
+        """Hashes a file or folder and puts it in the local cache, without what `.dvcignore` names. Returns its md5. Unchanged files are not read again."""
         from dvc_data.hashfile.build import build
         from dvc_data.hashfile.transfer import transfer
         from dvc_objects.fs.local import localfs
 
         if not path.exists():
             raise DataError(f"{path}: no such file or folder, and no {path}.dvc tracks it: check the path in the recipe's sources")
-        staging, _, obj = build(self.local, str(path.absolute()), localfs, "md5", ignore=self.repo.dvcignore)
+        staging, _, obj = build(self.local, str(path.absolute()), localfs, "md5", ignore=self.repo.dvcignore if ignore else None)
         oid = str(obj.hash_info.value)
         if not self.has(oid):
             transfer(staging, self.local, {obj.hash_info}, shallow=False, hardlink=False)
@@ -137,6 +170,7 @@ class Content:
         from dvc.exceptions import DvcException
         from dvc.fs import DVCFileSystem
         from dvc.scm import RevError, SCMError
+        from dvc_data.index import DataIndexDirError
 
         try:
             then = DVCFileSystem(url=str(self.root), rev=revision)
@@ -151,11 +185,11 @@ class Content:
                 md5 = then.info(path).get("dvc_info", {}).get("md5")
                 if md5 is None:
                     then.get(path, str(scratch / f"revised-{i}"), recursive=True)
-                    md5 = self.add(scratch / f"revised-{i}")
+                    md5 = self.add(scratch / f"revised-{i}", ignore=False)  # the scratch folder itself is ignored
                 self.pull([md5])
             except FileNotFoundError as error:
                 raise DataError(f"{path}: not in revision {revision}: neither git nor DVC tracks it there (`dvc add {path}`, then commit)") from error
-            except DvcException as error:
+            except (DvcException, DataIndexDirError) as error:
                 raise DataError(f"{path}: revision {revision} names data that is in no cache and no remote: {error}") from error
             found[path] = md5
         return found
@@ -166,25 +200,38 @@ class Content:
         absent = sorted({o for o in oids if not self.has(o)})
         if not absent:
             return
-        if self.cloud is None:
-            raise DataError(f"{', '.join(absent)}: in no cache: the data was deleted (dvc gc?); run `dvc pull`, or restore the source files")
-        self._move(self.cloud, self.local, absent)
+        if self.remote is not None:
+            with self.remote.explained():
+                self._move(self.remote.odb, self.local, absent)
+            absent = [o for o in absent if not self.has(o)]
+        if absent:
+            where = f"and not in {self.remote.title}" if self.remote else "and there is no DVC remote"
+            raise DataError(f"{', '.join(absent)}: in no cache {where}: the data was deleted (dvc gc?); restore the source files, or run again")
 
     @_locked
     def push(self, oids: list[str]) -> None:
         """Sends objects that the remote lacks: raw sources that fresh clones and pods need."""
-        if self.cloud is not None and (absent := [o for o in sorted(set(oids)) if not self._in_cloud([o]) and self.has(o)]):
-            self._move(self.local, self.cloud, absent)
+        if self.remote is None:
+            return
+        with self.remote.explained():
+            if absent := [o for o in sorted(set(oids)) if not self._in_remote([o]) and self.has(o)]:
+                self._move(self.local, self.remote.odb, absent)
 
     def _move(self, source: Any, target: Any, oids: list[str]) -> None:
         """Whole directories. `repo.cloud.push(objs)` is shallow: it moves the .dir without its files, and then calls the remote complete."""
         from dvc_data.hashfile.hash_info import HashInfo
         from dvc_data.hashfile.transfer import transfer
 
-        result = transfer(source, target, {HashInfo("md5", o) for o in oids}, shallow=False)
-        if result.failed:
-            names = ", ".join(sorted(str(h.value) for h in result.failed))
-            raise TransientError(f"{target.path}: not transferred: {names}: check the DVC remote and run again")
+        assert self.remote is not None
+        reasons = TransferErrors()
+        with reasons.heard():
+            result = transfer(source, target, {HashInfo("md5", o) for o in oids}, shallow=False)
+        if not result.failed:
+            return
+        if reasons.errors:
+            raise reasons.errors[0]
+        names = ", ".join(sorted(str(h.value) for h in result.failed))
+        raise TransientError(f"{self.remote.title}: not transferred: {names}: run again")
 
     @_locked
     def place(self, oid: str, path: Path) -> None:

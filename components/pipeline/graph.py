@@ -69,7 +69,8 @@ def compile_recipe(recipe: Recipe) -> Compiled:
             stages |= _training(name, stage, [_out("curate")], curve)
     last = list(recipe.stages)[-1]
     finals = [f"{last}-{c}" for c in recipe.stages[last].candidates] or [last]
-    models, records = [_out(f) for f in finals], [path for f in finals for path in _paths(stages[f]["plots"])]
+    learned = [n for n, s in recipe.stages.items() if curve and s.objective == "lm" and n != last]  # their learning curves are reported too
+    models, records = [_out(f) for f in finals], [path for f in (*finals, *learned) for path in _paths(stages[f]["plots"])]
     benchmarks = [_questions(recipe, b.path) for b in recipe.evaluate.benchmarks.values()]
     stages["soup"] = _stage(
         "soup",

@@ -20,8 +20,9 @@ def lay_out(bundle: Bundle, code: Path, config: str, folder: Path) -> Path:
         (tree / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(code / file, tree / file)
     (tree / ".dvc").mkdir(parents=True)
+    config = config.replace("[core]", f"[core]\nsite_cache_dir = {folder.absolute()}/site")
     (tree / ".dvc" / "config").touch(0o600)  # it may hold the remote's credentials
-    (tree / ".dvc" / "config").write_text(config.replace("[core]", f"[core]\nsite_cache_dir = {folder.absolute()}/site"), encoding="utf-8")
+    (tree / ".dvc" / "config").write_text(config, encoding="utf-8")
     (folder / "reserve").write_bytes(bytes(RESERVE_BYTES))
     (folder / "unit.json").write_bytes(bundle.to_bytes())
     return folder

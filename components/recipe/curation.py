@@ -62,7 +62,7 @@ class TextAnswerable(Section):
     judge: Name | Endpoint = Field(default="llm", description="training stage whose language model answers, or an endpoint")
     sources: list[Name] = Field(description="sources that are judged; the others pass")
     options: int = Field(default=4, ge=2, le=26, description="options of a question: the right answer, and answers given elsewhere to equal questions")
-    trials: int = Field(default=5, ge=1, description="times that a question is asked, each with other options in another order")
+    trials: int = Field(default=8, ge=1, description="times that a question is asked, each with other options in another order")
     right_percent: int = Field(default=80, ge=1, le=100, description="a question is answerable when this share of its trials is right, percent")
     action: Action = Field(default="tag", description="what becomes of a row all of whose questions are answerable")
 

@@ -54,8 +54,14 @@ class Schedule(Section):
 
 
 class Optimizer(Section):
-    """AdamW (Loshchilov and Hutter 2019) with decoupled weight decay."""
+    """AdamW (Loshchilov and Hutter 2019) with decoupled weight decay; Muon (Jordan et al. 2024) for weight matrices where `muon` is set."""
 
+    muon: float | None = Field(
+        default=None,
+        gt=0,
+        description="Muon's peak learning rate for the matrices inside the trainable groups, embeddings and head excepted, at the stage's `lr`;"
+        " null: AdamW for all. Matrices must be whole: a runtime profile with ZeRO stage 0",
+    )
     betas: tuple[float, float] = Field(default=(0.9, 0.95), description="decay of the first and second moment")
     eps: float = Field(default=1e-8, gt=0, description="added to the root of the second moment")
     clip: float = Field(default=1.0, gt=0, description="largest global gradient norm")

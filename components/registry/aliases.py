@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from components.errors import SetupError, TransientError
 from components.registry.digest import package_files
 from components.registry.promotion_log import Entry, PromotionLog, State, state
-from components.tracking import artifact_location, client, ensure_experiment, shown
+from components.tracking import artifact_location, client, ensure_experiment, page, shown
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -65,8 +65,9 @@ class Registry:
         return found
 
     def register(self, folder: Path, digest: str, *, run_id: str | None, experiment: str, tags: Mapping[str, str]) -> tuple[int, dict[str, str]]:
-        """The version of the package in `folder`, made when there is none, and where its files are: {run_id, artifact}. README.md describes it.
+        """The version of the package in `folder`, made when there is none, and where its files are: {run_id, artifact}.
 
+        README.md describes it, with a link to the report of `run_id`, the pipeline run that made it.
         The files become artifacts of the run, or of one of its own in `experiment`. Raises SetupError when others could not load them there.
         """
         artifact = f"package-{digest[:12]}"
@@ -80,7 +81,9 @@ class Registry:
             self.client.set_terminated(run, "FINISHED")
         card = folder / "README.md"
         where = {"run_id": run, "artifact": artifact}
-        self._create(digest, where, tags, card.read_text(encoding="utf-8") if card.is_file() else "")
+        words = [] if own else [f"[Report of its evaluation]({page(self.tracking_uri, run)}/artifacts/report.html)"]
+        words += [card.read_text(encoding="utf-8")] if card.is_file() else []
+        self._create(digest, where, tags, "\n\n".join(words))
         return int(self.versions()[digest][0].version), where
 
     def project(self, log: PromotionLog) -> None:

@@ -13,6 +13,7 @@ from torch import distributed, nn
 from torch._C._distributed_c10d import HashStore  # public as torch.distributed.HashStore, which type checkers do not see
 from torch.utils import deterministic
 
+from components.errors import RecipeError
 from components.models.vlm import VLMForConditionalGeneration
 from components.profile import Profile
 from components.recipe.training import TrainingConfig
@@ -31,8 +32,11 @@ def render(config: TrainingConfig, profile: Profile, num_ranks: int, num_trainab
     step after however many backward passes. Communication does not overlap: the order of additions must not depend on timing.
     Buckets are no larger than the `num_trainable` elements that there are: they are allocated in full.
     bf16 runs with stage 1 at least: DeepSpeed's stage 0 wraps AdamW for half precision in a way that learns visibly less.
+    Raises RecipeError for Muon under ZeRO, which cuts matrices into pieces.
     """
     stage = max(profile.zero_stage, 1) if profile.precision == "bf16" else profile.zero_stage
+    if stage and config.optimizer.muon is not None:
+        raise RecipeError("optimizer.muon needs whole matrices: set zero_stage: 0 and precision: fp32 in the runtime profile, or optimizer.muon: null")
     rendered: dict[str, Any] = {
         "train_batch_size": num_ranks,
         "train_micro_batch_size_per_gpu": 1,

@@ -120,8 +120,8 @@ def train(step: Step, profile: Profile) -> None:
     set_rates(optimizer, 0)
     engine = engines.build_engine(start.model, optimizer, config, profile)
     total = num_steps(config.schedule, len(start.samples), config.batch.samples)
-    loader = _loader(start.samples, Pictures(start.processor, augment=config.data.augment, seed=step.seed), step, config)
-    exam = Exam(_loader(start.held_out, Pictures(start.processor), step, config).all() if start.held_out else [], total)
+    loader = build_loader(start.samples, Pictures(start.processor, augment=config.data.augment, seed=step.seed), step, config)
+    exam = Exam(build_loader(start.held_out, Pictures(start.processor), step, config).all() if start.held_out else [], total)
     place = os.environ.get("STOCKPOT_CKPT")
     layout = {"processes": engines.num_ranks(), "zero_stage": profile.zero_stage, "precision": profile.precision}
     with StopSignal() as stopped:
@@ -132,7 +132,8 @@ def train(step: Step, profile: Profile) -> None:
         write_record(step, config, start, history, {**layout, "threads": profile.threads})
 
 
-def _loader(samples: list[Sample], pictures: Pictures, step: Step, config: TrainingConfig) -> Loader:
+def build_loader(samples: list[Sample], pictures: Pictures, step: Step, config: TrainingConfig) -> Loader:
+    """This rank's batches of these samples, in the stage's order."""
     return Loader(
         samples,
         Order(len(samples), step.seed, step.name),

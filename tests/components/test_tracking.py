@@ -4,12 +4,15 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
+import time
+from pathlib import Path
 
 import pytest
 
 from components import tracking
 from components.errors import SetupError
-from components.tracking import StepLog, artifact_location, check, client, default_uri, finish_parent, flatten, open_parent
+from components.tracking import StepLog, artifact_location, check, client, default_uri, finish_parent, flatten, open_parent, page, sqlite_path, watch_machine
 
 
 @pytest.fixture(scope="module")
@@ -80,12 +83,46 @@ def test_a_step_becomes_a_child_run_with_params_inputs_metrics_and_files(uri, pa
 
 
 def test_artifacts_lie_beside_the_sqlite_file(uri, parent, tmp_path):
-    finish_parent(uri, parent, "FINISHED", texts={"dvc.lock": "schema: '2.0'\n"}, metrics={"overall": 0.8})
+    finish_parent(uri, parent, "FINISHED", texts={"dvc.lock": "schema: '2.0'\n"}, points=[{"done": 0, "overall": 0.8}])
     (lock,) = (tmp_path / "a home" / "mlartifacts").rglob("dvc.lock")
     assert lock.read_text() == "schema: '2.0'\n"
     run = client(uri).get_run(parent)
     assert (run.info.status, run.data.metrics, run.data.params) == ("FINISHED", {"overall": 0.8}, {"seed": "0"})
     assert run.data.tags["stockpot.recipe"] == "tiny"
+
+
+def test_a_finished_run_has_its_description_tables_and_metrics_of_any_name(uri, parent):
+    odd = {"done": 0, "kinds/how many? (四)": 0.5, "kinds/..": 0.25, "kinds/a/b": 0.1, "x" * 400: 1.0}
+    table = {"model": ["soup", "a"], "overall": [0.5, 0.4]}
+    assert (
+        finish_parent(uri, parent, "FINISHED", points=[odd, {"done": 7, "loss/vision": 2.5}], tables={"scores_table.json": table}, description="**soup**") == []
+    )
+    c = client(uri)
+    run = c.get_run(parent)
+    assert run.data.metrics == {"kinds/how many_ _四_": 0.5, "kinds/__": 0.25, "kinds/a_b": 0.1, "x" * 250: 1.0, "loss/vision": 2.5}
+    assert history(uri, parent, "loss/vision") == [(7, 2.5)]
+    assert run.data.tags["mlflow.note.content"] == "**soup**"
+    (file,) = Path(sqlite_path(uri)).parent.rglob("scores_table.json")
+    assert json.loads(file.read_text()) == {"columns": ["model", "overall"], "data": [["soup", 0.5], ["a", 0.4]]}
+    assert page(uri, parent) == f"#/experiments/{run.info.experiment_id}/runs/{parent}"
+
+
+def test_the_machine_is_watched_until_told_to_stop(uri, parent, monkeypatch):
+    monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.05")
+    stop = watch_machine(uri, parent)
+    deadline = time.monotonic() + 30
+    while not (seen := history(uri, parent, "system/cpu_utilization_percentage")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    stop()
+    assert seen
+    assert not [thread for thread in threading.enumerate() if thread.name == "SystemMetricsMonitor"]
+
+
+def test_watching_ends_soon_when_the_server_hangs(parent, monkeypatch):
+    monkeypatch.setattr(tracking, "CHECK_SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        stop = watch_machine(f"http://127.0.0.1:{deaf.getsockname()[1]}", parent)
+        stop()
 
 
 def test_half_a_line_waits_and_nonsense_is_skipped(uri, parent, tmp_path, monkeypatch):

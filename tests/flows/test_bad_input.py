@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from tests.conftest import BIN, Ended, Project, make_project
+from tests.s3_server import S3Server
 
 
 @pytest.fixture
@@ -55,6 +56,39 @@ def test_an_mlflow_server_that_does_not_answer_is_found_before_any_work(checkout
     ended = checkout.stockpot("run", "micro", MLFLOW_TRACKING_URI="http://127.0.0.1:9")
     assert_one_sentence(ended, 2, "http://127.0.0.1:9", "MLflow")
     assert not list((checkout.root / ".stockpot").rglob("unit.json"))
+
+
+@pytest.mark.parametrize(
+    ("place", "fault", "code", "words"),
+    [
+        ("remote", "key", 2, ("the access key is unknown there", "check the credentials")),
+        ("remote", "dead", 75, ("no answer from http://127.0.0.1:9", "try again later")),
+        ("store", "bucket", 2, ("there is no such bucket", "create it")),
+    ],
+)
+def test_an_s3_that_can_not_be_used_is_found_before_any_work(
+    checkout: Project, s3_server: S3Server, place: str, fault: str, code: int, words: tuple[str, ...]
+) -> None:
+    env = {"key": s3_server.env(("AKIANOBODY", "x")), "dead": s3_server.env(endpoint="http://127.0.0.1:9")}.get(fault, s3_server.env())
+    url = f"s3://{'never-made' if fault == 'bucket' else s3_server.new_bucket()}/p"
+    if place == "remote":
+        checkout.dvc("remote", "add", "-d", "team", url)
+    else:
+        env["STOCKPOT_STORE"] = url
+    ended = checkout.stockpot("run", "micro", **env)
+    assert_one_sentence(ended, code, "DVC remote team" if place == "remote" else "STOCKPOT_STORE", url, *words)
+    assert ended.err.count("\n") == 1
+    assert not list((checkout.root / ".stockpot").rglob("unit.json"))
+
+
+def test_doctor_asks_remote_and_store(checkout: Project, s3_server: S3Server) -> None:
+    checkout.dvc("remote", "add", "-d", "team", f"s3://{s3_server.new_bucket()}/p")
+    ended = checkout.stockpot("doctor", "--json", STOCKPOT_STORE="s3://never-made/p", **s3_server.env())
+    found = {check["check"]: check for check in ended.line}
+    assert ended.code == 2
+    assert found["remote"]["ok"]
+    assert not found["store"]["ok"]
+    assert "there is no such bucket" in found["store"]["says"]
 
 
 def test_a_folder_that_is_no_project(tmp_path: Path, checkout: Project) -> None:

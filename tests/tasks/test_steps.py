@@ -34,6 +34,9 @@ class Heard:
     def __init__(self) -> None:
         self.ends: list[str] = []
 
+    def started(self, stage: str) -> None:
+        """Its end is enough."""
+
     def report(self, stage: str, line: Report) -> None:
         """Toy steps report nothing."""
 

@@ -12,7 +12,7 @@ from components.curation.filter import Filter
 from components.curation.grammar import Grammar
 from components.curation.judge import Question, seed_of
 from components.curation.local_judge import LocalJudge
-from components.curation.text_answerable import Kin, TextAnswerable, Turn
+from components.curation.text_answerable import Asked, TextAnswerable, Turn
 from components.data.judge_prompts import GRAMMAR
 from components.recipe import curation
 from components.step import Step
@@ -61,15 +61,16 @@ COLORS, COUNTS = ["red", "green", "blue", "black", "white"], ["one", "two", "thr
 
 
 def corpus() -> list[dict]:
-    """Questions that need the picture, in two wordings each, and three rows that do not."""
+    """Questions that need the picture, in two wordings each, all asked more than once; and rows that ask something of their own."""
     rows = []
     for i in range(40):
         color, count = COLORS[i % 5], COUNTS[i % 4]
         rows.append(asked(f"{i:02d}", (("What color is it?", "Name the color.")[i % 2], color), (("How many?", "Count them.")[i % 3 % 2], count)))
     rows.append(asked("told", ("two red circles\nWhat color is it?", "red"), ("two red circles\nHow many?", "two")))
-    rows.append(asked("half", ("one blue cross\nWhat color is it?", "blue"), ("How many?", "one")))
+    rows.append(asked("half", ("one blue cross\nWhat color is it?", "blue"), ("What of the crosses, how many?", "one")))
+    rows.append(asked("open", ("three blue circles\nWhat color is it?", "blue"), ("How many?", "three")))
     rows.append(asked("unique", ("Tell me a story about red.", "once upon a time")))
-    return rows
+    return [*rows, *(asked(f"own{i}", (f"What color is thing {i}?", COLORS[i % 5])) for i in range(40))]
 
 
 def read(text: str) -> str:
@@ -95,9 +96,27 @@ def test_rows_whose_every_question_is_answered_without_the_picture_are_found():
     assert [i for i, v in verdicts.items() if v["action"] != "keep"] == ["told"]
     assert verdicts["told"] == {"action": "tag", "score": 1.0, "reason": "text_answerable", "detail": ""}
     assert 0.5 <= verdicts["half"]["score"] < 0.9
-    assert verdicts["unique"] == {"action": "keep", "score": None, "reason": "", "detail": ""}  # nobody else was asked this: no options
-    guesses = [v["score"] for i, v in verdicts.items() if i.isdigit()]
+    guesses = [v["score"] for i, v in verdicts.items() if i.startswith("own")]
     assert 0.1 < sum(guesses) / len(guesses) < 0.4  # four options, so one in four by chance
+
+
+def test_questions_that_need_not_be_asked_are_not():
+    with ChatServer(read) as server:
+        verdicts = dict(zip([r["id"] for r in corpus()], judge(answerable(server), corpus()), strict=True))
+        prompts = [request["messages"][0]["content"] for request in server.requests]
+    passed = {"action": "keep", "score": None, "reason": "", "detail": ""}
+    assert all(verdicts[f"{i:02d}"] == passed for i in range(40))  # the same words have other answers elsewhere
+    assert verdicts["open"] == passed  # one of its questions has
+    assert verdicts["unique"] == passed  # its answer has no others of its kind
+    assert not any(text.startswith(("What color is it?", "How many?", "Tell me", "three blue")) for text in prompts)
+
+
+def test_a_question_that_is_nearly_always_answered_the_same_is_asked():
+    rows = [asked(f"{i}", ("Is it a shape?", "no" if i == 0 else "yes")) for i in range(10)]
+    with ChatServer(lambda text: next(line[0] for line in text.splitlines() if line.endswith(". yes"))) as server:
+        found = [v["action"] for v in judge(answerable(server), rows)]
+        assert found == ["keep"] + ["tag"] * 9
+        assert {v["score"] for v in judge(answerable(server, right_percent=91), rows)} == {None}
 
 
 def test_dropping_is_the_recipes_decision_and_so_is_the_share_of_trials():
@@ -113,36 +132,36 @@ def test_the_judge_sees_one_question_its_options_and_nothing_else():
         judge(answerable(server), corpus())
         prompts = [request["messages"][0]["content"] for request in server.requests]
     questions = {t["content"].removeprefix("<image>\n") for r in corpus() for t in r["messages"][::2]}
+    assert len(prompts) > 100
     for text in prompts:
         question = next(q for q in sorted(questions, key=len, reverse=True) if text.startswith(f"{q}\nA. "))
         options = [line[3:] for line in text.removeprefix(question + "\n").splitlines()[:-1]]
         assert len(options) == len(set(options)) == 4
         assert set(options) <= set(COLORS) or set(options) <= set(COUNTS)
-    assert not any(name in text for text in prompts for name in ("told", "half", "unique", "<image>"))
+    assert not any(name in text for text in prompts for name in ("told", "half", "own", "<image>"))
 
 
 def test_options_change_from_trial_to_trial_and_the_right_answer_moves():
     with ChatServer(read) as server:
-        judge(answerable(server, trials=12), [r for r in corpus() if r["id"] != "half"])
+        judge(answerable(server, trials=12), corpus())
         prompts = [r["messages"][0]["content"] for r in server.requests if r["messages"][0]["content"].startswith("two red circles\nWhat color")]
     assert len({re.search(r"([A-D])\. red", text)[1] for text in prompts}) == 4
     assert len(set(prompts)) > 8
 
 
 def test_answers_to_the_same_question_are_of_one_kind_whatever_its_wording():
-    kin = Kin(
-        Turn(q, a)
-        for q, a in [("color?", "red"), ("color?", "blue"), ("shade?", "blue"), ("shade?", "pink"), ("color?", "Red"), ("many?", "two"), ("x?", "odd")]
-    )
-    assert kin.of("blue") == [("Red", 1), ("pink", 1), ("red", 1)]
-    assert kin.of("red") == [("blue", 1)]
-    assert kin.of("two") == kin.of("odd") == kin.of("never seen") == []
+    told = {"color?": ["red", "blue", "Red"], "shade?": ["blue", "pink"], "many?": ["two"], "x?": ["odd"]}
+    found = Asked(Turn(question, answer) for question, answers in told.items() for answer in answers)
+    assert found.kin("blue") == [("Red", 1), ("pink", 1), ("red", 1)]
+    assert found.kin("red") == [("blue", 1)]
+    assert found.kin("two") == found.kin("odd") == found.kin("never seen") == []
+    assert (found.best_share("color?"), found.best_share("many?")) == (1 / 3, 1)
 
 
 def test_replies_that_cannot_be_read_keep_the_row():
     with ChatServer(lambda _: "Both are fine.") as server:
         verdicts = judge(answerable(server), corpus())
-        assert Counter((v["action"], v["score"], v["reason"]) for v in verdicts) == {("keep", None, "no_verdict"): 42, ("keep", None, ""): 1}
+        assert Counter((v["action"], v["score"], v["reason"]) for v in verdicts) == {("keep", None, "no_verdict"): 42, ("keep", None, ""): 42}
         endpoint = curation.Endpoint(base_url=server.base_url, model="judge")
         grammar = Grammar(curation.Grammar(judge=endpoint, sources=["a"]), STEP)
         assert {v["reason"] for v in judge(grammar, [row("1", "it is red")])} == {"no_verdict"}

@@ -100,3 +100,13 @@ def test_any_damage_gives_a_picture_or_a_reason_and_never_another_error(form, da
     else:
         found = image.mode
     assert found in {"RGB", *REASONS}
+
+
+def test_transparent_parts_show_white_paper():
+    drawing = Image.new("RGBA", (4, 2), (0, 0, 0, 0))
+    drawing.putpixel((0, 0), (200, 0, 0, 255))
+    drawing.putpixel((1, 0), (0, 0, 0, 128))
+    image = decode(file(drawing, "PNG"), 10**6)
+    assert [image.getpixel((x, 0)) for x in range(3)] == [(200, 0, 0), (127, 127, 127), (255, 255, 255)]
+    glyph = Image.new("LA", (4, 2), (0, 0))
+    assert decode(file(glyph, "PNG"), 10**6).getpixel((0, 0)) == (255, 255, 255)

@@ -135,6 +135,15 @@ def test_examples_come_in_turn_from_kinds_and_languages_and_not_by_the_order_of_
     assert choose(judged, True, 8, MAX_PIXELS) == []
 
 
+def test_a_picture_comes_again_only_when_all_have_been_shown():
+    pictures = [png(c) for c in ("red", "blue", "green")]
+    asked = [Question("", i, pictures[i % 3], f"q{i}", "red", f"kind{i % 2}") for i in range(12)]
+    chosen = choose([("shapes", r) for r in judge(asked, ["blue"] * 12, "exact-1")], False, 5, MAX_PIXELS)
+    shown = [e.picture.address for e in chosen if e.picture]
+    assert len(set(shown[:3])) == 3
+    assert len(shown) == 5
+
+
 def test_a_long_question_is_cut():
     (shown,) = choose([("b", judge([Question("", 1, None, "long " * 500, "red")], ["red"], "exact-1")[0])], True, 1, MAX_PIXELS)
     assert len(shown.question) == 240

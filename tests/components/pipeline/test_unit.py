@@ -50,6 +50,14 @@ def test_identity_is_the_run_cache_key_that_dvc_itself_writes(project: Path) -> 
     assert all(run_key(r) in written for r in records.values())
 
 
+def test_a_unit_knows_where_answers_outlive_it(project: Path, scratch: Path) -> None:
+    pipeline = open_pipeline(project)
+    run_all(pipeline)
+    place = Path((scratch / "answers").read_text())
+    assert place == pipeline.home / "answers"
+    assert "work" not in place.parts
+
+
 def test_after_a_plain_repro_the_flow_reuses_every_step(project: Path, scratch: Path) -> None:
     dvc(project, "repro")
     _, reused = run_all(open_pipeline(project))

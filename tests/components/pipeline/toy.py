@@ -47,7 +47,8 @@ def compile_toy(root: Path, steps: dict[str, Any] = STEPS) -> None:
     (root / "dvc.yaml").write_text(to_yaml({"stages": stages}))
 
 
-def make_project(root: Path, remote: Path | str | None = None) -> Path:
+def make_project(root: Path, remote: Path | str | None = None, **settings: str) -> Path:
+    """A checkout of the toy project; `settings` are those of its DVC remote."""
     (root / "components").mkdir(parents=True)
     for file in REAL:
         shutil.copy(code_root() / "components" / file, root / "components" / file)
@@ -57,6 +58,7 @@ def make_project(root: Path, remote: Path | str | None = None) -> Path:
     config = "[core]\n    no_scm = true\n    analytics = false\n"
     if remote:
         config += f"    remote = store\n['remote \"store\"']\n    url = {remote}\n"
+        config += "".join(f"    {key} = {value}\n" for key, value in settings.items())
     (root / ".dvc" / "config").write_text(config)
     shutil.copy(code_root() / ".dvcignore", root / ".dvcignore")
     (root / "data").mkdir()

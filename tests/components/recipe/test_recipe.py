@@ -35,7 +35,7 @@ def test_a_stage_starts_from_the_one_before_unless_it_says_otherwise() -> None:
         ("modle.llm=1", "modle: unknown key; did you mean model?"),
         ("seed=abc", "seed: Input should be a valid integer"),
         ("stages.instruct.lr=-1", "stages.instruct.lr: Input should be greater than 0"),
-        ("stages.instruct.init_from=nowhere", "stages.instruct.init_from: 'nowhere' is not an earlier stage; earlier: llm, vision, projector"),
+        ("stages.instruct.init_from=nowhere", "stages.instruct.init_from: 'nowhere' is not an earlier stage; earlier: words, llm, vision, projector"),
         ("stages.instruct.candidates.a.lrr=1", "unknown key"),
         ("stages.instruct.data.sources=[web]", "stages.instruct.data.sources: unknown source 'web'"),
         ("stages.instruct.schedule.epochs=2", "exactly one of steps and epochs"),

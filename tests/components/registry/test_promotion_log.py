@@ -1,6 +1,5 @@
 import json
 import multiprocessing
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -8,7 +7,7 @@ from hypothesis import strategies as st
 
 from components.errors import DataError, PermanentError, TransientError
 from components.registry.promotion_log import Entry, PromotionLog, rollback_entry, standing_verdict, state, verdict_id
-from components.storage import Folder
+from components.storage import Folder, open_storage
 
 
 def promote(log, package, overall, policy="p"):
@@ -174,30 +173,40 @@ def test_a_write_that_did_not_happen_stays_an_error(tmp_path):
         promote(PromotionLog(Dead(tmp_path), "tiny"), "a", 0.5)
 
 
-def _racer(root: Path, number: int) -> None:
-    log = PromotionLog(Folder(root), "tiny")
+def _racer(store: str, number: int, racers: int) -> None:
+    log = PromotionLog(open_storage(store), "tiny")
     for i in range(10):
-        promote(log, f"{number}-{i}", (i * 4 + number) / 100)
+        promote(log, f"{number}-{i}", (i * racers + number) / 100)
 
 
-def test_racing_writers_lose_nothing_and_the_best_is_champion(tmp_path):
+def race(store: str, num_racers: int) -> None:
     context = multiprocessing.get_context("fork")
-    racers = [context.Process(target=_racer, args=(tmp_path, n)) for n in range(4)]
+    racers = [context.Process(target=_racer, args=(store, n, num_racers)) for n in range(num_racers)]
     for r in racers:
         r.start()
     for r in racers:
         r.join()
-    assert [r.exitcode for r in racers] == [0] * 4
-    entries = PromotionLog(Folder(tmp_path), "tiny").read()
-    assert [e.seq for e in entries] == list(range(40))
-    assert len({e.package for e in entries}) == 40
-    assert state(entries).champion.package == "3-9"
+    assert [r.exitcode for r in racers] == [0] * num_racers
+    entries = PromotionLog(open_storage(store), "tiny").read()
+    assert [e.seq for e in entries] == list(range(10 * num_racers))
+    assert len({e.package for e in entries}) == 10 * num_racers
+    assert state(entries).champion.package == f"{num_racers - 1}-9"
     best = None
     for e in entries:  # every verdict was given against the champion of its moment
         assert e.against == (best and best.package)
         assert e.promoted == (best is None or e.scores["overall"] > best.scores["overall"])
         best = e if e.promoted else best
+
+
+def test_racing_writers_lose_nothing_and_the_best_is_champion(tmp_path):
+    race(str(tmp_path), 4)
     assert not list((tmp_path / "promotions/tiny").glob("*.new"))
+
+
+def test_two_writers_at_once_on_s3_lose_nothing_and_the_best_is_champion(s3_server, monkeypatch):
+    for name, value in s3_server.env().items():
+        monkeypatch.setenv(name, value)
+    race(f"s3://{s3_server.new_bucket()}/p", 2)
 
 
 @given(st.lists(st.one_of(st.tuples(st.just("promote"), st.integers(0, 8)), st.just(("rollback", 0))), max_size=30))

@@ -83,7 +83,7 @@ def test_a_step_is_logged_through_a_server(server, tmp_path):
         log.report({"time": 1000.0 + done, "done": done, "total": 2, "loss": 1 / done})
     (tmp_path / "loss.csv").write_text("step,loss\n")
     assert log.finish("FINISHED", [tmp_path / "loss.csv"]) == []
-    assert finish_parent(uri, parent, "FINISHED", texts={"dvc.lock": "x"}, metrics={"overall": 0.5}) == []
+    assert finish_parent(uri, parent, "FINISHED", texts={"dvc.lock": "x"}, points=[{"done": 0, "overall": 0.5}]) == []
     c = client(uri)
     assert [(p.step, p.value) for p in c.get_metric_history(log.run_id, "loss")] == [(1, 1.0), (2, 0.5)]
     assert [f.path for f in c.list_artifacts(log.run_id)] == ["loss.csv"]

@@ -10,14 +10,13 @@ from pathlib import Path
 from safetensors.torch import save_file
 
 from components.data.encode import Pictures
-from components.data.loader import Loader
-from components.data.sampler import Order
 from components.profile import Profile
 from components.step import Step
 from components.training import engine as engines
+from components.training.exam import Exam
 from components.training.loop import Run, fit
 from components.training.optimizer import build_optimizer, freeze, set_rates
-from components.training.rank import begin, stage_config
+from components.training.rank import begin, build_loader, stage_config
 
 
 def main(name: str, out: str, stages: list[str]) -> None:
@@ -31,11 +30,8 @@ def main(name: str, out: str, stages: list[str]) -> None:
         optimizer = build_optimizer(start.model, config)
         set_rates(optimizer, 0)
         engine = engines.build_engine(start.model, optimizer, config, profile)
-        loader = Loader(
-            start.samples, Order(len(start.samples), step.seed, step.name), Pictures(start.processor), samples_per_step=config.batch.samples,
-            max_tokens=config.batch.max_tokens, pad_id=start.processor.pad_token_id, rank=engines.rank(), num_ranks=engines.num_ranks(),
-        )  # fmt: skip
-        history = fit(engine, loader, Run(name, config, config.schedule.steps or 1, {}, None, 60), lambda: False)
+        loader = build_loader(start.samples, Pictures(start.processor), step, config)
+        history = fit(engine, loader, Exam([], 0), Run(name, config, config.schedule.steps or 1, {}, None, 60), lambda: False)
         blind = sum(m.pixel_values is None for s in range(len(history.losses)) for m in loader.step(s).micro_batches)
         seen = {"losses": history.losses, "optimizer_bytes": engines.optimizer_bytes(engine), "blind_micro_batches": blind}
         weights = engines.trained_weights(engine)

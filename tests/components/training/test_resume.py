@@ -16,6 +16,7 @@ from components.errors import TransientError
 from components.profile import Profile
 from components.training.checkpoint import Checkpoints
 from tests.components.training.corpus import losses, write_project
+from tests.s3_server import S3Server
 
 ROOT = Path(__file__).parents[3]
 NAME, STEPS = "instruct-b", 80
@@ -23,9 +24,10 @@ NAME, STEPS = "instruct-b", 80
 
 @pytest.fixture
 def workspace(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Ready for a candidate of 80 steps, which is ten epochs of its rows and two seconds of work."""
+    """Ready for a candidate of 80 steps, which is ten epochs of its rows, varied, and two seconds of work; some rows are held out."""
     shutil.copytree(project, tmp_path / "project")
-    write_project(tmp_path / "project", overrides=[f"stages.instruct.candidates.b={{schedule: {{steps: {STEPS}}}}}"])
+    varied = "data: {augment: {copies: 2}}"
+    write_project(tmp_path / "project", overrides=[f"stages.instruct.candidates.b={{schedule: {{steps: {STEPS}}}, {varied}}}", "held_out={selection: 10}"])
     monkeypatch.chdir(tmp_path / "project")
     return tmp_path / "project"
 
@@ -34,18 +36,29 @@ def outputs() -> dict[str, bytes]:
     return {p.name: p.read_bytes() for p in sorted(Path("out", NAME).rglob("*")) if p.is_file()}
 
 
-def use(monkeypatch: pytest.MonkeyPatch, checkpoints: Path, **profile: object) -> Checkpoints:
+def use(monkeypatch: pytest.MonkeyPatch, checkpoints: Path | str, **profile: object) -> Checkpoints:
     monkeypatch.setenv("STOCKPOT_CKPT", str(checkpoints))
     monkeypatch.setenv("STOCKPOT_UNIT_PROFILE", Profile.model_validate({"checkpoint_seconds": 0.01, **profile}).model_dump_json())
     return Checkpoints(str(checkpoints))
 
 
+@pytest.fixture(params=["folder", "s3"])
+def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Where checkpoints go: a folder, or a bucket of a real server."""
+    if request.param == "folder":
+        return str(tmp_path / "ckpt")
+    server: S3Server = request.getfixturevalue("s3_server")
+    for name, value in server.env().items():
+        monkeypatch.setenv(name, value)
+    return f"s3://{server.new_bucket()}/ckpt"
+
+
 def test_a_run_killed_in_the_middle_goes_on_bit_identically(
-    workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    workspace: Path, store: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     steps.run(NAME)
     unbroken = outputs()
-    checkpoints = use(monkeypatch, tmp_path / "ckpt")
+    checkpoints = use(monkeypatch, store)
     killed = subprocess.Popen([sys.executable, "-m", "components.steps", NAME], env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"})
     while (checkpoints.steps() or [0])[0] < 5 and killed.poll() is None:
         time.sleep(0.005)
