@@ -27,7 +27,7 @@ COPY params.yaml dvc.yaml .dvcignore /opt/project/
 COPY infra/images/dvc.config /opt/project/.dvc/config
 COPY infra/profiles /opt/project/infra/profiles
 COPY recipes /opt/project/recipes
-ENV PATH=/opt/stockpot/bin:$PATH STOCKPOT_PROJECT=/opt/project HOME=/tmp PYTHONUNBUFFERED=1 GIT_PYTHON_REFRESH=quiet
+ENV PATH=/opt/stockpot/bin:$PATH STOCKPOT_PROJECT=/opt/project HOME=/tmp USER=stockpot PYTHONUNBUFFERED=1 GIT_PYTHON_REFRESH=quiet
 USER 10001:10001
 WORKDIR /scratch
 CMD ["stockpot", "--help"]

@@ -31,7 +31,7 @@ FROM nvidia/cuda:${CUDA}-base-ubuntu22.04
 RUN useradd --uid 10001 --user-group --no-create-home --home-dir /tmp stockpot
 COPY --from=build /opt/python /opt/python
 COPY --from=build /opt/stockpot /opt/stockpot
-ENV PATH=/opt/stockpot/bin:$PATH HOME=/tmp PYTHONUNBUFFERED=1 GIT_PYTHON_REFRESH=quiet NVIDIA_DRIVER_CAPABILITIES=compute,utility
+ENV PATH=/opt/stockpot/bin:$PATH HOME=/tmp USER=stockpot PYTHONUNBUFFERED=1 GIT_PYTHON_REFRESH=quiet NVIDIA_DRIVER_CAPABILITIES=compute,utility
 USER 10001:10001
 WORKDIR /scratch
 CMD ["stockpot", "--help"]

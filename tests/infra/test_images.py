@@ -3,31 +3,27 @@
 What differs from a build: the base image is this machine; packages are linked, not downloaded (the step is asked whether it would add any); no user is made.
 """
 
+import contextlib
 import os
 import shutil
 import subprocess
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 
-import boto3
 import pytest
 
 from components.pipeline import bundle as bundles
+from components.pipeline.execute import Pipeline
 from components.pipeline.graph import compile_recipe
 from components.pipeline.opening import open_pipeline
 from components.pipeline.wire import end_of
 from components.recipe.loader import load
 from components.runtime import Cluster, Runtime
-from tests.conftest import BIN, ROOT, common, make_project, once
-from tests.infra.dockerfile import Build, Stage, instructions
-
-uv = pytest.importorskip("uv", reason="the images are built with uv, which could not be installed here")
+from tests.conftest import BIN, ROOT, make_project
+from tests.infra.conftest import PACKAGES, uv_program
+from tests.infra.dockerfile import Stage, instructions
 
 IMAGES = sorted((ROOT / "infra/images").glob("*.Dockerfile"))
-PACKAGES = Path(boto3.__file__).parents[1]
-"""Where this machine's packages are."""
-PROGRAMS = ("sh", "cp", "env", "mkdir", "rm", "cat", "uname")
-"""Programs of the base image, without git."""
 
 
 def name_of(path: Path) -> str:
@@ -67,51 +63,6 @@ def test_the_gpu_image_compiles_what_no_pod_can_compile() -> None:
     assert any("installed_ops" in s for s in steps)
 
 
-def installs_packages(command: str) -> bool:
-    """The step whose packages are this machine's, and the one that makes a user of this machine."""
-    return "--requirement" in command or command.startswith("useradd")
-
-
-@pytest.fixture(scope="session")
-def image(request: pytest.FixtureRequest) -> Stage:
-    """The image for CPUs: environment and root folder."""
-    folder = common(request.config) / "image"
-
-    def make() -> dict[str, object]:
-        tools = folder / "tools"
-        tools.mkdir()
-        (tools / "uv").symlink_to(uv.find_uv_bin())
-        (tools / "python3").symlink_to(Path(sys.base_prefix) / "bin/python3")  # the base image's
-        mine = ("VIRTUAL_ENV", "PYTHONPATH", "UV_PYTHON")
-        environment = {k: v for k, v in os.environ.items() if k not in mine} | {"PATH": f"{tools}:/usr/bin:/bin"}
-        build = Build(ROOT / "infra/images/cpu.Dockerfile", ROOT, folder / "root", environment, installs_packages)
-        assert len(build.skipped) == 2
-        assert build.command == ["stockpot", "--help"]
-        stage = build.image
-        link(stage.root)
-        programs = folder / "bin"
-        programs.mkdir()
-        for program in PROGRAMS:
-            (programs / program).symlink_to(shutil.which(program) or f"/bin/{program}")
-        stage.env["PATH"] = f"{stage.root}/opt/stockpot/bin:{programs}"
-        return {**vars(stage), "root": str(stage.root)}
-
-    made = once(folder, make)
-    return Stage(**{**made, "root": Path(made["root"])})
-
-
-def link(root: Path) -> None:
-    """Puts the installed packages and their commands behind the image's own; Stockpot itself, installed as a checkout, is not among them."""
-    here = root / "opt/stockpot"
-    packages = next(here.glob("lib/python3*/site-packages"))
-    (packages / "installed.pth").write_text(f"{PACKAGES}\n")
-    for script in [*(here / "bin").iterdir(), *(PACKAGES.parents[2] / "bin").iterdir()]:
-        own = here / "bin" / script.name  # its first line names the folder that it was made in, where it stays in a build
-        if script.is_file() and not script.is_symlink() and (script == own or not own.exists()) and script.read_bytes()[:2] == b"#!":
-            own.write_text(f"#!{here}/bin/python\n{script.read_text(encoding='utf-8').partition(chr(10))[2]}", encoding="utf-8")
-            own.chmod(0o755)
-
-
 def inside(image: Stage, place: Path, *command: str, **more: str) -> "subprocess.CompletedProcess[str]":
     """Runs a command of the image with the image's environment alone, in an empty folder."""
     place.mkdir()
@@ -123,7 +74,7 @@ def inside(image: Stage, place: Path, *command: str, **more: str) -> "subprocess
 
 def test_the_step_that_installs_packages_asks_for_what_is_installed(tmp_path: Path) -> None:
     steps = [rest for w, rest in instructions(ROOT / "infra/images/cpu.Dockerfile") if w == "RUN" and "--requirement" in rest]
-    command = [uv.find_uv_bin(), *steps[0].split()[1:], "--dry-run", "--offline", "--no-cache", "--python", str(PACKAGES.parents[2] / "bin/python")]
+    command = [uv_program(), *steps[0].split()[1:], "--dry-run", "--offline", "--no-cache", "--python", str(PACKAGES.parents[2] / "bin/python")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "Would make no changes" in done.stderr
@@ -150,13 +101,33 @@ def test_commands_work_in_an_empty_folder_without_git(image: Stage, tmp_path: Pa
     assert done.returncode == 0, done.stderr
 
 
-def test_a_unit_runs_from_its_bundle_in_an_empty_folder_without_git(image: Stage, tmp_path: Path) -> None:
-    project = make_project(tmp_path / "project", {}).root
-    home, store, remote = tmp_path / "home", tmp_path / "store", tmp_path / "remote"
+@contextlib.contextmanager
+def planned(place: Path) -> Iterator[tuple[Pipeline, str]]:
+    """A real pipeline whose store and remote are below `place`, and the address of its first unit there."""
+    project, store, remote = make_project(place.parent / "project", {}).root, place / "store", place / "remote"
     (project / ".dvc/config").write_text(f"[core]\n    no_scm = true\n    remote = r\n['remote \"r\"']\n    url = {remote}\n")
-    with open_pipeline(compile_recipe(load(project / "recipes/micro.yaml", [])), project, home, str(store), Runtime()) as pipeline:
-        uri = bundles.put(str(store), pipeline.plan.units["draw"].bundle({}))
-        done = inside(image, tmp_path / "scratch", "python", "-m", "components.pipeline.unit", uri, STOCKPOT_REMOTE=str(remote))
+    with open_pipeline(compile_recipe(load(project / "recipes/micro.yaml", [])), project, place.parent / "home", str(store), Runtime()) as pipeline:
+        yield pipeline, bundles.put(str(store), pipeline.plan.units["draw"].bundle({}))
+
+
+def test_a_unit_runs_from_its_bundle_in_an_empty_folder_without_git(image: Stage, tmp_path: Path) -> None:
+    with planned(tmp_path / "place") as (pipeline, uri):
+        done = inside(image, tmp_path / "scratch", "python", "-m", "components.pipeline.unit", uri, STOCKPOT_REMOTE=str(tmp_path / "place/remote"))
         assert done.returncode == 0, done.stdout + done.stderr
         assert end_of(done.stdout) == {"code": 0, "error": "", "message": ""}
+        assert pipeline.ensure("draw", {}, lambda _: None).reused
+
+
+def test_a_unit_runs_as_the_pods_user_and_writes_nowhere_but_where_a_pod_may(image: Stage, tmp_path: Path) -> None:
+    if os.geteuid() or subprocess.run(["unshare", "-m", "setpriv", "--dump"], capture_output=True, check=False).returncode:
+        pytest.skip("a root that can not be written to is made by root, with mount namespaces")
+    root, place = tmp_path / "root", tmp_path / "place"
+    root.mkdir()
+    with planned(place) as (pipeline, uri):
+        env = {k: v.replace(str(image.root), "") for k, v in image.env.items()} | {"PATH": "/opt/stockpot/bin:/usr/bin:/bin", "STOCKPOT_REMOTE": "/tmp/remote"}
+        words = [*(f"{k}={v}" for k, v in env.items()), "python", "-m", "components.pipeline.unit", uri.replace(str(place), "/tmp")]
+        script = str(ROOT / "tests/infra/read_only.sh")
+        done = subprocess.run(["unshare", "-m", "sh", script, str(root), str(image.root), str(place), *words], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert (place / "remote").stat().st_uid == Cluster.model_fields["user"].default
         assert pipeline.ensure("draw", {}, lambda _: None).reused
