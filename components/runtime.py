@@ -3,21 +3,29 @@
 Never part of a step's identity: a step sees only the part that is a `Profile`.
 """
 
+import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from components.errors import RecipeError
 from components.profile import Profile
+from components.recipe.loader import read_yaml, sentence
 from components.steps_table import STEPS
 
 Quantity = Annotated[str, StringConstraints(pattern=r"^\d+(\.\d+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$"), Field(coerce_numbers_to_str=True)]
 """An amount as Kubernetes writes it: 500m, 4, 16Gi."""
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$", max_length=253)]
-ByDigest = Annotated[str, StringConstraints(pattern=r"^[^@\s]+@sha256:[0-9a-f]{64}$")]
+
+
+def _by_digest(image: str) -> str:
+    if not re.fullmatch(r"[^@\s]+@sha256:[0-9a-f]{64}", image):
+        raise ValueError(f"{image}: name the image by its digest, NAME@sha256:..., which `docker push` prints: a tag may be another image tomorrow")
+    return image
+
+
+ByDigest = Annotated[str, AfterValidator(_by_digest)]
 
 
 class _Section(BaseModel):
@@ -76,6 +84,7 @@ class Cluster(_Section):
     gpu_selector: dict[str, str] = Field(default={}, description="node labels for pods with GPUs, such as nvidia.com/gpu.product")
     node_selector: dict[str, str] = Field(default={}, description="node labels for all pods")
     tolerations: list[Toleration] = Field(default=[], description="taints that all pods tolerate")
+    autoscaled: bool = Field(default=False, description="nodes come when pods ask for them: GPUs are not compared with the nodes that are there")
     priority_class: Name | None = Field(default=None, description="priority class of the pods")
     env: dict[str, str] = Field(default={}, description="environment of the pods")
     secret_env: dict[str, SecretKey] = Field(default={}, description="environment from secrets: variable -> {secret, key}")
@@ -85,6 +94,7 @@ class Cluster(_Section):
     user: int = Field(default=10001, gt=0, description="user id of the pods")
     pending_seconds: float = Field(default=3600, gt=0, description="how long a pod may wait for a node, seconds")
     image_seconds: float = Field(default=300, gt=0, description="how long an image may fail to be pulled, seconds")
+    orphan_seconds: float = Field(default=3600, gt=0, description="a Job of a run that gives no sign of life for so long is deleted by the next run, seconds")
     keep_seconds: int = Field(default=86_400, ge=0, description="how long a finished Job is kept, with its log, seconds")
 
     @model_validator(mode="after")
@@ -111,6 +121,8 @@ class Runtime(Profile):
     def _check(self) -> "Runtime":
         if (self.launch == "kubernetes") != (self.cluster is not None):
             raise ValueError("cluster: to be given with `launch: kubernetes`, and only then")
+        if self.cluster and (gpus := self.cluster.request("train").gpus) and gpus != self.processes:
+            raise ValueError(f"requests: a training pod gets {gpus} GPUs for {self.processes} processes: one process per GPU")
         return self
 
     def for_step(self) -> Profile:
@@ -119,19 +131,12 @@ class Runtime(Profile):
 
 
 def load_runtime(name: str, folder: Path = Path("infra/profiles")) -> Runtime:
-    """A profile by name or path. Raises RecipeError that names the file and the key."""
+    """A profile by name or path. Raises RecipeError that names the file and every wrong key."""
     path = Path(name) if Path(name).is_file() else folder / f"{name}.yaml"
-    try:
-        return Runtime.model_validate(YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8")) or {})
-    except FileNotFoundError as error:
+    if not path.is_file():
         known = ", ".join(sorted(p.stem for p in folder.glob("*.yaml"))) or "none"
-        raise RecipeError(f"{path}: no such runtime profile; known in {folder}/: {known}") from error
-    except YAMLError as error:
-        raise RecipeError(f"{path}: not valid YAML: {error}") from error
+        raise RecipeError(f"{path}: no such runtime profile; known in {folder}/: {known}")
+    try:
+        return Runtime.model_validate(read_yaml(path) or {})
     except ValidationError as error:
-        e = error.errors()[0]
-        raise RecipeError(f"{path}: {'.'.join(map(str, e['loc'])) or 'profile'}: {e['msg']}{_got(e)}") from error
-
-
-def _got(error: Any) -> str:
-    return "" if isinstance(error["input"], dict) else f" (got {error['input']!r})"
+        raise RecipeError("\n".join(sentence(str(path), e, Runtime) for e in error.errors())) from error

@@ -53,5 +53,5 @@ class Launcher(Protocol):
         ...
 
     def close(self) -> None:
-        """Cancels what nobody has waited for."""
+        """Cancels what nobody has waited for, and what runs that are dead have left behind."""
         ...

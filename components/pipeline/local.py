@@ -52,7 +52,7 @@ class Local:
         return subprocess.Popen(command, start_new_session=True, stdin=subprocess.PIPE, pass_fds=[lock.fileno()], env=env, cwd=folder)
 
     def close(self) -> None:
-        """Nothing: a unit ends with the pipe to whoever started it."""
+        """Nothing: a unit ends with the pipe to whoever started it; directories of dead ones go with the next submission."""
 
 
 class LocalAttempt:

@@ -33,6 +33,8 @@ def run(uri: str, place: Path, say: Callable[[str], None]) -> dict[str, Any]:
     folder = lay_out(bundle, CODE_ROOT, dvc_config(place / "cache", remote), place / f"{bundle.stage}-{bundle.identity}")
     os.environ["STOCKPOT_CKPT"] = f"{bundles.store_of(uri)[0]}/ckpt/{bundle.identity}"
     os.environ.setdefault("STOCKPOT_ANSWERS", str(place / "answers"))
+    if not os.access(Path("~").expanduser(), os.W_OK):
+        os.environ["HOME"] = str(place)  # a container's file system is read-only, and libraries want to keep things at home
     os.environ["PYTHONPATH"] = os.pathsep.join([str(CODE_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     reports = Tail(folder / "metrics.jsonl", lambda report: say(report_line(report)))
     supervise(folder, float(os.environ.get("STOCKPOT_GRACE", "20")), sys.stdout.fileno(), reports.read)

@@ -57,22 +57,26 @@ class Api:
         """None when there is no such Job."""
         return self._call("read the Job", lambda: self.batch.read_namespaced_job(name, self.namespace, **TIMEOUT), taken=404)
 
-    def label_job(self, name: str, labels: dict[str, str]) -> Object | None:
-        """The Job with new labels; None when it is gone."""
-        body = {"metadata": {"labels": labels}}
-        return self._call("label the Job", lambda: self.batch.patch_namespaced_job(name, self.namespace, body, **TIMEOUT), taken=404)
+    def mark_job(self, name: str, labels: dict[str, str], annotations: dict[str, str]) -> Object | None:
+        """The Job with new labels and annotations; None when it is gone."""
+        body = {"metadata": {"labels": labels, "annotations": annotations}}
+        return self._call("mark the Job", lambda: self.batch.patch_namespaced_job(name, self.namespace, body, **TIMEOUT), taken=404)
 
-    def delete_job(self, job: Object) -> None:
-        """Deletes this very Job (its uid) with its pods, which have their grace time: it is gone when the last of them is. One that is gone is fine."""
+    def delete_job(self, job: Object) -> bool:
+        """Deletes a Job that is still what was read, with its pods, which have their grace time: it is gone when the last of them is.
+
+        False when it has changed meanwhile (adopted, ended), or is gone: nothing is deleted then.
+        """
         from kubernetes.client import V1DeleteOptions, V1Preconditions
 
         meta = job["metadata"]
-        body = V1DeleteOptions(propagation_policy="Foreground", preconditions=V1Preconditions(uid=meta["uid"]))
+        same = V1Preconditions(uid=meta["uid"], resource_version=meta["resourceVersion"])
+        body = V1DeleteOptions(propagation_policy="Foreground", preconditions=same)
 
         def delete() -> Any:
             return self.batch.delete_namespaced_job(meta["name"], self.namespace, body=body, **TIMEOUT)
 
-        self._call("delete the Job", delete, taken=(404, 409))
+        return self._call("delete the Job", delete, taken=(404, 409)) is not None
 
     def list_jobs(self) -> tuple[str, list[Object]]:
         """(resourceVersion, all our Jobs)."""
@@ -148,6 +152,11 @@ class Api:
             return None
         return self._call("read a secret", lambda: self.core.read_namespaced_secret(name, self.namespace, **TIMEOUT), taken=404) is not None
 
+    @property
+    def address(self) -> str:
+        """Of the API server."""
+        return str(self.client.configuration.host)
+
     # -- rights --------------------------------------------------------------------------------------------------------------
 
     def may(self, verb: str, group: str, resource: str, part: str = "", *, everywhere: bool = False) -> bool:
@@ -181,7 +190,7 @@ class Api:
             pause = min(2 * pause, 5.0)
 
     def _where(self) -> str:
-        return f"cluster {self.client.configuration.host}, namespace {self.namespace}"
+        return f"cluster {self.address}, namespace {self.namespace}"
 
     def _why(self, what: str, error: Any) -> StockpotError:
         said = _message(error)

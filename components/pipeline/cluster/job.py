@@ -10,7 +10,8 @@ from components.pipeline.cluster.api import MANAGED, Object
 from components.runtime import Cluster, Request, Runtime
 
 SCRATCH = "/scratch"
-IDENTITY, STAGE, RUN = "stockpot/identity", "stockpot/stage", "stockpot/run"
+IDENTITY, STAGE, RUN, ALIVE = "stockpot/identity", "stockpot/stage", "stockpot/run", "stockpot/alive"
+"""`alive`: when the run that waits for the Job last said so, ISO 8601 in UTC."""
 SLACK_SECONDS = 10
 """Between the end of a step's grace time and the end of its pod's: time for the wrapper to say how it ended."""
 

@@ -1,6 +1,7 @@
 """Units as Kubernetes Jobs."""
 
 import logging
+import threading
 import time
 import uuid
 from collections.abc import Callable, Sequence
@@ -11,8 +12,8 @@ from components.errors import SetupError, StockpotError, TransientError
 from components.pipeline import bundle as bundles
 from components.pipeline.bundle import Bundle
 from components.pipeline.cluster.api import Api, Object
-from components.pipeline.cluster.check import check
-from components.pipeline.cluster.job import IDENTITY, RUN, condition, job_name, manifest, over, owned_by
+from components.pipeline.cluster.check import check, check_places
+from components.pipeline.cluster.job import ALIVE, IDENTITY, RUN, condition, manifest, over, owned_by
 from components.pipeline.cluster.logs import PodLog
 from components.pipeline.cluster.reasons import end_of_job, started, stuck, unscheduled
 from components.pipeline.cluster.watching import Seen, Watching
@@ -25,36 +26,50 @@ from components.runtime import Runtime
 logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.5
+CONFLICTS = 10
+"""How often a Job that changes while it is deleted is looked at again."""
 GONE_SECONDS = 120.0
 """Longest wait for a deleted Job to be gone, besides its pods' grace time."""
 
 
 class Kubernetes:
-    """Jobs of one flow run (`run`) in one namespace."""
+    """Jobs of one flow run (`run`) in one namespace. The cluster is asked for nothing before `check` or `submit`."""
 
     def __init__(self, runtime: Runtime, content: Content, *, home: Path, store: str, run: str) -> None:
-        """Raises SetupError for a profile, store or remote with which no pod could work: nothing has been submitted yet."""
         assert runtime.cluster is not None
-        remote = content.remote_url()
-        if remote is None:
-            raise SetupError("the DVC project has no default remote: pods take their inputs from there: `dvc remote add -d NAME s3://bucket/path`")
-        self.runtime, self.content, self.home, self.store = runtime, content, home, store
+        self.runtime, self.cluster, self.content, self.home, self.store = runtime, runtime.cluster, content, home, store
         self.run = run or uuid.uuid4().hex
-        self.environment = {"STOCKPOT_REMOTE": remote}
-        self.api = Api(runtime.cluster)
-        self.watching = Watching(self.api)
+        self.environment = {"STOCKPOT_REMOTE": content.remote_url() or ""}
+        self.lock, self.closed = threading.Lock(), threading.Event()
+        self._watching: Watching | None = None
         self.attempts: dict[str, KubernetesAttempt] = {}
+
+    @property
+    def watching(self) -> Watching:
+        """The one watch. Raises SetupError when there is no way to the cluster."""
+        with self.lock:
+            if self._watching is None:
+                self._watching = Watching(Api(self.cluster))
+                threading.Thread(target=self._say_alive, name="stockpot-alive", daemon=True).start()
+            return self._watching
+
+    @property
+    def api(self) -> Api:
+        """The cluster."""
+        return self.watching.api
 
     def check(self, stages: Sequence[str]) -> None:
         """Raises SetupError for what would keep these stages' pods from running, as far as this account may see it. Nothing is created."""
+        check_places(self.cluster, self.environment["STOCKPOT_REMOTE"], self.store)
         check(self.api, self.runtime, stages, self.environment)
 
     def submit(self, bundle: Bundle) -> "KubernetesAttempt":
         """Creates the unit's Job, or adopts the one that is under way. One that has failed is deleted first, with its pods."""
         uri = bundles.put(self.store, bundle)
         wanted = manifest(bundle, uri, self.runtime, self.run, self.environment)
-        name, deadline = job_name(bundle.stage, bundle.identity), time.monotonic() + GONE_SECONDS + self.runtime.grace_seconds
+        name, deadline = wanted["metadata"]["name"], time.monotonic() + GONE_SECONDS + self.runtime.grace_seconds
         while True:
+            wanted["metadata"]["annotations"][ALIVE] = _now()
             if job := self.api.create_job(wanted):
                 return self._attempt(bundle, job)
             job = self.api.get_job(name)
@@ -70,7 +85,7 @@ class Kubernetes:
                 return self._attempt(bundle, job, reused=True)
             elif over(job):
                 self.api.delete_job(job)
-            elif job := self.api.label_job(name, {RUN: self.run}):
+            elif job := self.api.mark_job(name, {RUN: self.run}, {ALIVE: _now()}):
                 logger.info("%s: going on with Job %s, which is under way", bundle.stage, name)
                 return self._attempt(bundle, job)
 
@@ -81,22 +96,38 @@ class Kubernetes:
         return attempt
 
     def close(self) -> None:
-        """Deletes the Jobs of units that nobody has waited for to the end."""
+        """Deletes the Jobs of units that nobody has waited for to the end, and those of dead runs that nobody has adopted."""
+        self.closed.set()
+        if self._watching is None:
+            return
         for attempt in list(self.attempts.values()):
             attempt.cancel()
-        self.watching.close()
+        self._watching.close()
+        try:
+            self.sweep()
+        except StockpotError as error:
+            logger.warning("Jobs of dead runs are left in namespace %s: %s", self.api.namespace, error)
 
-    def sweep(self, is_gone: Callable[[str], bool], seconds: float) -> list[str]:
-        """Deletes unfinished Jobs of other runs that are gone, if they are older than `seconds`: nobody has adopted them. Returns their names."""
+    def sweep(self) -> list[str]:
+        """Deletes unfinished Jobs of other runs that have given no sign of life for `orphan_seconds`. Returns their names."""
         swept = []
         for job in self.api.list_jobs()[1]:
             meta = job["metadata"]
-            run = meta["labels"].get(RUN, "")
-            age = (datetime.now(UTC) - datetime.fromisoformat(meta["creationTimestamp"])).total_seconds()
-            if run != self.run and not over(job) and not meta.get("deletionTimestamp") and age > seconds and is_gone(run):
-                self.api.delete_job(job)
+            last = (meta.get("annotations") or {}).get(ALIVE) or meta["creationTimestamp"]
+            silent = (datetime.now(UTC) - datetime.fromisoformat(last)).total_seconds()
+            others = meta["labels"].get(RUN) != self.run and not over(job) and not meta.get("deletionTimestamp")
+            if others and silent > self.cluster.orphan_seconds and self.api.delete_job(job):
+                logger.info("deleted Job %s, whose run is dead", meta["name"])
                 swept.append(meta["name"])
         return swept
+
+    def _say_alive(self) -> None:
+        while not self.closed.wait(self.cluster.orphan_seconds / 10):
+            for attempt in list(self.attempts.values()):
+                try:
+                    self.api.mark_job(attempt.job["metadata"]["name"], {}, {ALIVE: _now()})
+                except StockpotError as error:
+                    logger.info("the cluster has not heard that this run is alive: %s", error)
 
 
 class KubernetesAttempt:
@@ -125,12 +156,14 @@ class KubernetesAttempt:
         """Deletes the Job with its pods, unless it is over (its pod tells more than its log) or another run has adopted it."""
         if not self._let_go():
             return
+        name, ours = self.job["metadata"]["name"], self.job["metadata"]["labels"].get(RUN)
         try:
-            now = self.api.get_job(self.job["metadata"]["name"])
-            if now and not over(now) and now["metadata"]["uid"] == self._uid and now["metadata"]["labels"].get(RUN) == self.job["metadata"]["labels"].get(RUN):
-                self.api.delete_job(now)
+            for _ in range(CONFLICTS):
+                now = self.api.get_job(name)
+                if now is None or over(now) or now["metadata"]["uid"] != self._uid or now["metadata"]["labels"].get(RUN) != ours or self.api.delete_job(now):
+                    return
         except StockpotError as error:
-            logger.warning("%s: Job %s could not be deleted: %s", self.bundle.stage, self.job["metadata"]["name"], error)
+            logger.warning("%s: Job %s could not be deleted: %s", self.bundle.stage, name, error)
 
     @property
     def _uid(self) -> str:
@@ -175,3 +208,7 @@ class KubernetesAttempt:
             self.told = why
             logger.info("%s: waiting for a node: %s", self.bundle.stage, why)
         return stuck(pod, waited, self.runtime)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

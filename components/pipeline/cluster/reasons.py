@@ -85,7 +85,8 @@ def stuck(pod: Object, waited: float, runtime: Runtime) -> End | None:
         if reason in NEVER and waited > GRACE_SECONDS:
             return End(CHANGE, reason, f"the container can not be made ({message}): check secrets, secret_env and volumes in the runtime profile")
     if (why := unscheduled(pod)) and waited > cluster.pending_seconds:
-        return End(AGAIN, "Unschedulable", f"no node took its pod within {cluster.pending_seconds:.0f} s: {why}")
+        remedy = "wait for room, or change requests, selectors or tolerations in the runtime profile"
+        return End(AGAIN, "Unschedulable", f"no node took its pod within {cluster.pending_seconds:.0f} s: {why}: {remedy}")
     return None
 
 

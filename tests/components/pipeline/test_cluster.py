@@ -26,7 +26,7 @@ from tests.components.pipeline.toy import make_image, make_project, open_pipelin
 from tests.fakes.apiserver import Cluster, Image
 from tests.fakes.apiserver.server import LOST
 
-IMAGE = f"registry.test/stockpot@sha256:{'0' * 64}"
+IMAGE = f"registry.test/stockpot@sha256:{'12' * 32}"
 PATH = f"{Path(sys.executable).parent}:/usr/bin:/bin"
 
 
@@ -46,11 +46,16 @@ def cluster(tmp_path: Path, scratch: Path, monkeypatch: pytest.MonkeyPatch) -> I
 
 
 @pytest.fixture
-def runtime(scratch: Path) -> Runtime:
+def runtime(tmp_path: Path, scratch: Path) -> Runtime:
     env = {"TOY_SCRATCH": str(scratch)}
+    shared = [{"claim": "shared", "path": str(tmp_path), "read_only": False}]
     requests = {"default": {"cpu": "100m", "memory": "1Gi"}}
     return Runtime.model_validate(
-        {"launch": "kubernetes", "grace_seconds": 3, "cluster": {"image": IMAGE, "namespace": "default", "env": env, "requests": requests}}
+        {
+            "launch": "kubernetes",
+            "grace_seconds": 3,
+            "cluster": {"image": IMAGE, "namespace": "default", "env": env, "requests": requests, "volumes": shared},
+        }
     )
 
 
@@ -153,11 +158,12 @@ FULL = {
     "volumes": [{"claim": "models", "path": "/models"}],
     "scratch": {"size": "500Gi"},
 }
+WHOLE = {"launch": "kubernetes", "processes": 8, "cluster": FULL}
 
 
 @pytest.mark.parametrize("stage", ["vision", "soup", "draw"])
 def test_a_job_with_everything_is_valid_and_restricted(stage: str) -> None:
-    runtime = Runtime.model_validate({"launch": "kubernetes", "cluster": FULL})
+    runtime = Runtime.model_validate(WHOLE)
     job = manifest(Bundle("ab" * 32, stage, {}, {}), "uri", runtime, "run", {})
     kubernetes_validate.validate(job, "1.34", strict=True)
     pod = job["spec"]["template"]["spec"]
@@ -433,16 +439,37 @@ def test_a_job_that_another_run_has_adopted_is_not_deleted(opened: Any, runtime:
     assert not other().reused
 
 
-def test_jobs_of_runs_that_are_gone_are_swept(opened: Any, runtime: Runtime, cluster: Cluster, scratch: Path) -> None:
-    held = with_cluster(runtime, {"TOY_FAULT": "ingest-web:slow"})
-    dead, mine = opened(held, "dead"), opened(held, "mine")
-    dead.launcher.submit(dead.plan.units["ingest-web"].bundle({}))
-    launcher = mine.launcher
-    assert isinstance(launcher, Kubernetes)
-    assert launcher.sweep(lambda run: False, 0) == []
-    assert launcher.sweep(lambda run: True, 3600) == []
-    assert len(launcher.sweep(lambda run: run == "dead", -1)) == 1
+def test_a_run_sweeps_the_jobs_of_runs_that_give_no_sign_of_life(opened: Any, runtime: Runtime, cluster: Cluster, scratch: Path) -> None:
+    held = with_cluster(runtime, {"TOY_FAULT": "ingest-web:slow"}, orphan_seconds=30)
+    first, mine = opened(held, "first").launcher, opened(held, "mine").launcher
+    assert isinstance(first, Kubernetes)
+    assert isinstance(mine, Kubernetes)
+    first.submit(opened(held).plan.units["ingest-web"].bundle({}))
+    assert mine.sweep() == []
+    silence(first.api, cluster)
+    until(lambda: cluster.jobs_in()[0]["metadata"]["annotations"]["stockpot/alive"] > LONG_AGO)  # it says so again and again
+    assert mine.sweep() == []
+    first.attempts.clear()  # as if it were dead
+    silence(mine.api, cluster)
+    assert mine.sweep()
     until(lambda: not cluster.jobs_in())
+
+
+LONG_AGO = "2020-01-01T00:00:00+00:00"
+
+
+def silence(api: Any, cluster: Cluster) -> None:
+    api.mark_job(cluster.jobs_in()[0]["metadata"]["name"], {}, {"stockpot/alive": LONG_AGO})
+
+
+def test_a_job_that_was_adopted_meanwhile_is_not_deleted(opened: Any, runtime: Runtime, cluster: Cluster, scratch: Path) -> None:
+    pipeline = opened(with_cluster(runtime, {"TOY_FAULT": "ingest-web:slow"}))
+    api, bundle = pipeline.launcher.api, pipeline.plan.units["ingest-web"].bundle({})
+    pipeline.launcher.submit(bundle)
+    seen = api.get_job(job_name("ingest-web", bundle.identity))
+    api.mark_job(seen["metadata"]["name"], {"stockpot/run": "another"}, {})
+    assert not api.delete_job(seen)
+    assert not cluster.jobs_in()[0]["metadata"].get("deletionTimestamp")
 
 
 # -- before anything is submitted ------------------------------------------------------------------------------------------------
@@ -468,14 +495,16 @@ ALL = ["create", "get", "list", "watch", "patch", "delete"]
         (["get", "list"], {}, "no right to create Jobs: jobs.batch is forbidden"),
         (["create", "get", "list"], {}, "no right to watch jobs, patch jobs, delete jobs: give the account the Role"),
         (None, {"secrets": ["object-store"]}, "there is no secret object-store: create it"),
-        (None, {"requests": "gpus"}, "vision: asks for 8 nvidia.com/gpu, and any node has at most 0"),
+        (None, {"requests": "gpus"}, "vision: asks for 8 nvidia.com/gpu, and any node has at most 0: change requests"),
+        (None, {"volumes": []}, "the DVC remote .*: a folder of this machine, which pods do not see: name s3://"),
+        (None, {"image": f"registry.test/stockpot@sha256:{'0' * 64}"}, "a placeholder: build and push the image"),
     ],
 )
 def test_what_is_wrong_with_a_profile_is_found_before_anything_is_submitted(
     opened: Any, runtime: Runtime, cluster: Cluster, monkeypatch: pytest.MonkeyPatch, verbs: list[str] | None, changes: dict[str, Any], words: str
 ) -> None:
     if changes.get("requests") == "gpus":
-        changes = {"requests": Runtime.model_validate({"launch": "kubernetes", "cluster": FULL}).cluster.requests}  # type: ignore[union-attr]
+        changes = {"requests": Runtime.model_validate(WHOLE).cluster.requests}  # type: ignore[union-attr]
     if verbs is not None:
         as_account(cluster, monkeypatch, verbs)
     pipeline = opened(with_cluster(runtime, **changes))
@@ -496,6 +525,6 @@ def test_the_rights_that_are_asked_for_are_enough(opened: Any, runtime: Runtime,
 def test_a_project_without_a_remote_and_a_machine_without_a_cluster(tmp_path: Path, runtime: Runtime, scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
     with pytest.raises(SetupError, match="no default remote: pods take their inputs from there"):
-        open_pipeline(make_project(tmp_path / "alone"), runtime)
+        open_pipeline(make_project(tmp_path / "alone"), runtime).launcher.check(["draw"])
     with pytest.raises(SetupError, match=r"no way to a cluster .*: set KUBECONFIG"):
-        open_pipeline(make_project(tmp_path / "other", tmp_path / "remote"), runtime)
+        open_pipeline(make_project(tmp_path / "other", tmp_path / "remote"), runtime).launcher.check(["draw"])

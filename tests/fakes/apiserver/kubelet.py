@@ -36,7 +36,8 @@ class Process:
     log: Path
     """Lines as `TIMESTAMP TEXT`."""
     reader: threading.Thread
-    host: str
+    pod: Object
+    """As it was when the container was started."""
     asked: float | None = None
     """When it was asked to stop, monotonic seconds."""
     oom: bool = False
@@ -161,7 +162,7 @@ class Kubelet:
         log.touch()
         reader = threading.Thread(target=_keep_log, args=(popen, log), daemon=True)
         reader.start()
-        self.processes[pod["metadata"]["uid"]] = Process(popen, log, reader, key[2])
+        self.processes[pod["metadata"]["uid"]] = Process(popen, log, reader, pod)
         started = now()
 
         def running(obj: Object) -> None:
@@ -236,7 +237,7 @@ class Kubelet:
             "exitCode": code if code >= 0 else 128 - code,
             "reason": reason,
             "startedAt": pod["status"]["startTime"],
-            "containerID": f"fake://{process.host}",
+            "containerID": f"fake://{pod['metadata']['uid']}",
         }
         if code and pod["spec"]["containers"][0].get("terminationMessagePolicy") == "FallbackToLogsOnError":
             lines = [line.partition(b" ")[2] for line in process.log.read_bytes().splitlines(keepends=True)][-KEPT_LINES:]
@@ -260,7 +261,7 @@ class Kubelet:
         """Whatever the pod has started ends with its first process, as in a PID namespace. All of it has the pod's host name."""
         for folder in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
-                if f"HOSTNAME={process.host}\0".encode() in (folder / "environ").read_bytes() + b"\0":
+                if f"HOSTNAME={process.pod['metadata']['name']}\0".encode() in (folder / "environ").read_bytes() + b"\0":
                     os.kill(int(folder.name), signal.SIGKILL)
 
     def stop_all(self) -> None:

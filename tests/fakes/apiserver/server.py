@@ -345,14 +345,14 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         default = "Orphan" if resource.kind == "Job" else "Background"  # as batch/v1 does, for the sake of old clients
         policy = options.get("propagationPolicy") or query.get("propagationPolicy") or default
         grace = options.get("gracePeriodSeconds", query.get("gracePeriodSeconds"))
-        uid = (options.get("preconditions") or {}).get("uid")
+        same = options.get("preconditions") or {}
         keys = [key]
         if not key[2]:
             found = self.cluster.store.find(resource.name, key[1] or None)
             keys = [(key[0], o["metadata"].get("namespace", ""), o["metadata"]["name"]) for o in found if _selected(o, query)]
         gone: Object = {}
         for one in keys:
-            gone = self.cluster.store.delete(one, policy, None if grace is None else int(grace), uid)
+            gone = self.cluster.store.delete(one, policy, None if grace is None else int(grace), same.get("uid"), same.get("resourceVersion"))
         self._send(200, gone if key[2] and gone["metadata"].get("finalizers") else {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"})
 
     def _change(self, method: str, resource: Resource, key: Key, given: Object, part: str) -> None:

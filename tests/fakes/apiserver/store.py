@@ -179,14 +179,15 @@ class Store:
                 self._finish(key)
             return self.get(key) if key in self.objects else new
 
-    def delete(self, key: Key, policy: str = "Background", grace: int | None = None, uid: str | None = None) -> Object:
-        """Marks or removes an object. `policy`: Background, Foreground or Orphan."""
+    def delete(self, key: Key, policy: str = "Background", grace: int | None = None, uid: str | None = None, version: str | None = None) -> Object:
+        """Marks or removes an object. `policy`: Background, Foreground or Orphan; `uid` and `version` are preconditions."""
         with self.changed:
             obj = self.get(key)
             meta = obj["metadata"]
-            if uid and uid != meta["uid"]:
-                message = f"the UID in the precondition ({uid}) does not match the UID in record ({meta['uid']})"
-                raise ApiError(409, "Conflict", f'Operation cannot be fulfilled on {key[0]} "{key[2]}": Precondition failed: {message}')
+            for what, asked, found in (("UID", uid, meta["uid"]), ("ResourceVersion", version, meta["resourceVersion"])):
+                if asked and asked != found:
+                    message = f"the {what} in the precondition ({asked}) does not match the {what} in record ({found})"
+                    raise ApiError(409, "Conflict", f'Operation cannot be fulfilled on {key[0]} "{key[2]}": Precondition failed: {message}')
             if finalizer := {"Foreground": "foregroundDeletion", "Orphan": "orphan"}.get(policy):
                 meta.setdefault("finalizers", []).append(finalizer)
                 meta["finalizers"] = sorted(set(meta["finalizers"]))
