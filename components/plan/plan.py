@@ -53,7 +53,7 @@ def _runs(recipe: Recipe) -> Iterator[tuple[str, TrainingConfig]]:
 
 
 def _line(name: str, config: TrainingConfig, recipe: Recipe, sizes: dict[str, int], machine: Machine) -> Line:
-    trained = set(config.trainable)
+    trained: set[str] = set(config.trainable)
     count = Count(sum(sizes[g] for g in trained), sum(size for g, size in sizes.items() if g not in trained))
     row = config.batch.max_tokens
     steps = config.schedule.steps
