@@ -116,6 +116,7 @@ def test_a_flow_run_is_a_restricted_job_in_which_the_images_flow_runs(pool: Pool
         kubernetes_validate.validate({k: v for k, v in job.items() if k != "status"}, SCHEMAS, strict=True)
         pod: Object = job["spec"]["template"]["spec"]
         assert violations(pod) == []
+        assert job["spec"]["template"]["metadata"]["labels"]["stockpot/part"] == "flow"  # what the network policy selects
         assert (pod["serviceAccountName"], pod["containers"][0]["image"], job["spec"]["backoffLimit"]) == ("stockpot-flow", IMAGE, 0)
         until(lambda: pool.state(run)["type"] in ("FAILED", "CRASHED", "COMPLETED"), log)
         said = [p.log.read_text() for p in cluster.kubelet.processes.values()]
