@@ -13,12 +13,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from components.errors import SetupError, TransientError, explain
+from components.errors import SetupError, StockpotError, TransientError, explain
 from components.pipeline import bundle as bundles
 from components.pipeline.tail import Tail
 from components.pipeline.wire import end_line, report_line
 from components.pipeline.workspace import dvc_config, lay_out
 from components.pipeline.wrapper import supervise
+from components.storage import open_storage
 
 CODE_ROOT = Path(__file__).parents[2]
 
@@ -37,8 +38,11 @@ def run(uri: str, place: Path, say: Callable[[str], None]) -> dict[str, Any]:
         os.environ["HOME"] = str(place)  # a container's file system is read-only, and libraries want to keep things at home
     os.environ["PYTHONPATH"] = os.pathsep.join([str(CODE_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     reports = Tail(folder / "metrics.jsonl", lambda report: say(report_line(report)))
-    supervise(folder, float(os.environ.get("STOCKPOT_GRACE", "20")), sys.stdout.fileno(), reports.read)
+    code = supervise(folder, float(os.environ.get("STOCKPOT_GRACE", "20")), sys.stdout.fileno(), reports.read)
     reports.read()
+    if code == 0:
+        with contextlib.suppress(StockpotError):  # done is done; whoever waits for this unit removes them too, if he still lives
+            open_storage(bundles.store_of(uri)[0]).delete(f"ckpt/{bundle.identity}/")
     return json.loads((folder / "end.json").read_text(encoding="utf-8"))
 
 

@@ -1,7 +1,6 @@
 """A small cloud on loopback: the fake cluster, buckets on a real S3 server, and the runtime profile that leads there."""
 
 import contextlib
-import os
 import shlex
 import signal
 import sys
@@ -74,15 +73,11 @@ def main() -> None:
     folder, stop = Path(sys.argv[1]).absolute(), threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    s3 = s3_server.start(folder / "s3")
-    try:
-        with open_cloud(folder, s3) as cloud:
-            lines = [f"export {name}={shlex.quote(value)}\n" for name, value in {**cloud.env, "REMOTE": cloud.remote}.items()]
-            (folder / "env.new").write_text("".join(lines), encoding="utf-8")
-            (folder / "env.new").replace(folder / "env")
-            stop.wait()
-    finally:
-        os.killpg(int((folder / "s3/ceph.pid").read_text(encoding="utf-8")), signal.SIGKILL)
+    with s3_server.running(folder / "s3") as s3, open_cloud(folder, s3) as cloud:
+        lines = [f"export {name}={shlex.quote(value)}\n" for name, value in {**cloud.env, "REMOTE": cloud.remote}.items()]
+        (folder / "env.new").write_text("".join(lines), encoding="utf-8")
+        (folder / "env.new").replace(folder / "env")
+        stop.wait()
 
 
 if __name__ == "__main__":

@@ -158,7 +158,7 @@ def calls(job: Object) -> dict[str, Callable[[Api], Any]]:
         "try_job": lambda api: api.try_job(job),
         "create_job": lambda api: api.create_job(job),
         "get_job": lambda api: api.get_job(job["metadata"]["name"]),
-        "label_job": lambda api: api.label_job(job["metadata"]["name"], {"a": "b"}),
+        "mark_job": lambda api: api.mark_job(job["metadata"]["name"], {"a": "b"}, {}),
         "list_jobs": lambda api: api.list_jobs(),
         "watch_jobs": lambda api: next(iter(api.watch_jobs("0", lambda stop: None))),
         "list_pods": lambda api: api.list_pods(),

@@ -43,6 +43,7 @@ class Kubernetes:
         self.lock, self.closed = threading.Lock(), threading.Event()
         self._watching: Watching | None = None
         self.attempts: dict[str, KubernetesAttempt] = {}
+        self.submitted = False
 
     @property
     def watching(self) -> Watching:
@@ -92,6 +93,7 @@ class Kubernetes:
     def _attempt(self, bundle: Bundle, job: Object, *, reused: bool = False) -> "KubernetesAttempt":
         attempt = KubernetesAttempt(self, bundle, job, reused=reused)
         if not reused:
+            self.submitted = True
             self.attempts[job["metadata"]["uid"]] = attempt
         return attempt
 
@@ -104,7 +106,8 @@ class Kubernetes:
             attempt.cancel()
         self._watching.close()
         try:
-            self.sweep()
+            if self.submitted and not STOP.is_set():
+                self.sweep()
         except StockpotError as error:
             logger.warning("Jobs of dead runs are left in namespace %s: %s", self.api.namespace, error)
 
