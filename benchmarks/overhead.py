@@ -14,14 +14,14 @@ from benchmarks.project import Ended, Project, prefect_server, throw_away
 from benchmarks.result import record
 from components.pipeline.compiled_yaml import to_yaml
 from components.pipeline.graph import Compiled, compile_recipe
-from components.profile import Profile, load_profile
 from components.recipe.loader import find, load
+from components.runtime import Runtime, load_runtime
 
 WARM = "import components.chain, components.registry.package, components.training.engine, components.evaluation.step, dvc.repo, flows.retrain, mlflow"
 """Files that both sides read are in the page cache before the first of them starts."""
 
 
-def whole_run(project: Project, recipe: Path, profile: Profile, server: dict[str, str]) -> Ended:
+def whole_run(project: Project, recipe: Path, profile: Runtime, server: dict[str, str]) -> Ended:
     """The run; its outputs are in the project's `out/` afterwards."""
     path = project.root / "one_unit.yaml"
     path.write_text(to_yaml(profile.model_dump()), encoding="utf-8")
@@ -29,10 +29,10 @@ def whole_run(project: Project, recipe: Path, profile: Profile, server: dict[str
     return ended.must("every step runs", ended.code == 0 and all(s["state"] == "ran" for s in ended.line["steps"]))
 
 
-def bare_steps(project: Project, compiled: Compiled, profile: Profile) -> dict[str, Ended]:
+def bare_steps(project: Project, compiled: Compiled, profile: Runtime) -> dict[str, Ended]:
     """Step -> the bare command."""
     compiled.write(project.root)
-    env = {"STOCKPOT_UNIT_PROFILE": profile.model_dump_json()}
+    env = {"STOCKPOT_UNIT_PROFILE": profile.for_step().model_dump_json()}
     return {name: project.run("python", "-m", "components.steps", name, env=env).must("a finished step") for name in compiled.stages}
 
 
@@ -49,7 +49,7 @@ def main() -> None:
     with prefect_server() as server, throw_away() as housed, throw_away() as plain:
         recipe = find(options.recipe, housed.root / "recipes")
         compiled = compile_recipe(load(recipe))
-        profile = load_profile("laptop", housed.root / "infra/profiles").model_copy(update={"parallel_units": 1})
+        profile = load_runtime("laptop", housed.root / "infra/profiles").model_copy(update={"parallel_units": 1})
         housed.run("python", "-c", WARM).must("imports")
         sys.stderr.write("the whole run\n")
         run = whole_run(housed, recipe, profile, server)

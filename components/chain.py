@@ -15,11 +15,11 @@ from components.pipeline.compiled_yaml import to_yaml
 from components.pipeline.execute import Done, Pipeline
 from components.pipeline.graph import Compiled, compile_recipe
 from components.pipeline.identity import Record
-from components.pipeline.launch import Report
 from components.pipeline.opening import open_pipeline
-from components.profile import Profile, load_profile
+from components.pipeline.tail import Report
 from components.recipe.recipe import Recipe
 from components.registry.promote import Outcome, intact, promote, rollback
+from components.runtime import Runtime, load_runtime
 from components.settings import Settings
 from components.storage import open_storage
 
@@ -76,6 +76,11 @@ class Chain:
         """Raises SetupError or TransientError, before any work, when MLflow or the store can not be used."""
         tracking.check(self.tracking_uri)
         open_storage(self.settings.store).list(f"promotions/{self.recipe.name}/")
+
+    def check_launcher(self, last: str = "promote") -> None:
+        """Raises SetupError or TransientError when units up to `last` could not run where the runtime profile says."""
+        done = self.done()
+        self.pipeline.launcher.check([name for name in self.steps_to(last) if name not in done])
 
     def start(self) -> None:
         """Opens the MLflow parent run. Raises SetupError when MLflow does not answer: nothing has been done yet."""
@@ -243,10 +248,13 @@ def _small_outs(entry: dict[str, Any]) -> list[str]:
 
 
 @contextlib.contextmanager
-def open_chain(recipe: Recipe, settings: Settings, root: Path = Path(), profile: Profile | None = None, revision: str | None = None) -> Iterator[Chain]:
+def open_chain(
+    recipe: Recipe, settings: Settings, root: Path = Path(), profile: Runtime | None = None, *, revision: str | None = None, run: str = ""
+) -> Iterator[Chain]:
     """Plans `recipe` over the project at `root`. Raises StockpotError for what a user can mend.
 
     `revision`: a git revision; the sources are taken from there, all else (benchmarks, recipe, code) as it is.
+    `run`: names whoever waits for units in a cluster.
     """
     if revision and recipe.draw is not None:
         raise RecipeError(f"data revision {revision}: recipe {recipe.name} draws its own data, which has no revisions: leave the data revision empty")
@@ -257,5 +265,5 @@ def open_chain(recipe: Recipe, settings: Settings, root: Path = Path(), profile:
     store = settings.store if "://" in settings.store else str(root.absolute() / settings.store)
     settings = settings.model_copy(update={"store": store})
     home.mkdir(parents=True, exist_ok=True)
-    with open_pipeline(compiled, root, home, store, profile or load_profile(settings.profile), revision=revision, revised=sources) as pipeline:
+    with open_pipeline(compiled, root, home, store, profile or load_runtime(settings.profile), revision=revision, revised=sources, run=run) as pipeline:
         yield Chain(recipe, compiled, pipeline, settings, uri, revision=revision)

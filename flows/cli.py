@@ -18,6 +18,8 @@ Set = Annotated[list[str] | None, Parameter(name="--set", negative=(), help="ove
 Json = Annotated[bool, Parameter(name="--json", negative=(), help="machine-readable output")]
 DType = Annotated[Literal["bfloat16", "float16", "float32"] | None, Parameter(negative=())]
 
+Profile = Annotated[str | None, Parameter(help="runtime profile: a name in infra/profiles/, or a file; default: STOCKPOT_PROFILE, else laptop")]
+
 Questions = Annotated[
     Path | None, Parameter(name="--eval", help="questions to report on: VLMEvalKit-style TSV; default: some of the training pictures, held out")
 ]
@@ -35,7 +37,7 @@ def _load(recipe: str | None, overrides: list[str] | None) -> Any:
 
 
 @app.command
-def run(recipe: RecipeInForce = None, /, *, set_: Set = None, use: bool = False, as_json: Json = False) -> int:
+def run(recipe: RecipeInForce = None, /, *, set_: Set = None, profile: Profile = None, use: bool = False, as_json: Json = False) -> int:
     """Run a recipe to the end: data, training, soup, scores, promotion. Finished steps are reused.
 
     With nothing to do it says so without a server. `--json` ends with one line and shows no table.
@@ -47,7 +49,7 @@ def run(recipe: RecipeInForce = None, /, *, set_: Set = None, use: bool = False,
     """
     from flows.run import run as run_recipe
 
-    return run_recipe(recipe, set_ or [], use, as_json, bool(os.environ.get("STOCKPOT_DEBUG")))
+    return run_recipe(recipe, set_ or [], profile=profile, use=use, as_json=as_json, debug=bool(os.environ.get("STOCKPOT_DEBUG")))
 
 
 @app.command
@@ -164,14 +166,14 @@ def ui(*, stop: Annotated[bool, Parameter(negative=())] = False) -> None:
 
 
 @app.command
-def doctor(*, as_json: Json = False) -> int:
-    """Check this machine: packages, disk, DVC project, remote, store, servers, GPU.
+def doctor(*, profile: Profile = None, as_json: Json = False) -> int:
+    """Check this machine: packages, disk, DVC project, remote, store, servers, GPU; and where the runtime profile runs units.
 
     One line each, with the remedy. Exit code 2 when one that is needed fails.
     """
     from flows.doctor import doctor as examine
 
-    return examine(as_json)
+    return examine(profile, as_json)
 
 
 @app.command

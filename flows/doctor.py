@@ -14,23 +14,26 @@ from components import tracking
 from components.errors import StockpotError
 from components.pipeline.content import Content
 from components.pipeline.graph import ENGINE
-from components.profile import load_profile
+from components.runtime import load_runtime
 from components.settings import Settings
+from components.steps_table import STEPS
 from components.storage import open_storage
 from flows.prefect_server import answers, server_address
 
 LEAST_FREE_GIB = 2.0
 
 
-def doctor(as_json: bool) -> int:
+def doctor(profile: str | None, as_json: bool) -> int:
     """Prints the checks; 0 when all that are needed pass, else 2."""
     settings = Settings()
+    profile = profile or settings.profile
     checks: dict[str, Callable[[], str]] = {
         "python": _python,
         "packages": _packages,
         "project": _project,
         "disk": lambda: _disk(settings.home),
-        "profile": lambda: f"{settings.profile}: {load_profile(settings.profile).model_dump_json()}",
+        "profile": lambda: f"{profile}: {load_runtime(profile).model_dump_json(exclude_defaults=True)}",
+        "units": lambda: _units(profile, settings),
         "remote": _remote,
         "store": lambda: _store(settings),
         "mlflow": lambda: _mlflow(settings),
@@ -91,6 +94,18 @@ def _remote() -> str:
 def _store(settings: Settings) -> str:
     open_storage(settings.store).list("promotions/")
     return f"checkpoints and promotions in {settings.store}"
+
+
+def _units(profile: str, settings: Settings) -> str:
+    runtime = load_runtime(profile)
+    if runtime.cluster is None:
+        return "run as processes of this machine"
+    from components.pipeline.cluster.launcher import Kubernetes
+
+    store = settings.store if "://" in settings.store else str(Path(settings.store).absolute())
+    launcher = Kubernetes(runtime, Content(Path()), home=settings.home.absolute(), store=store, run="doctor")
+    launcher.check(list(STEPS))
+    return f"run as Jobs in namespace {launcher.api.namespace} of {launcher.api.address}"
 
 
 def _mlflow(settings: Settings) -> str:

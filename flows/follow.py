@@ -13,7 +13,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from components.chain import Chain
 from components.errors import SetupError, explain
-from components.pipeline.launch import STOP
+from components.pipeline.launcher import STOP
 from flows import console, story, summary
 from flows.ending import headline, nothing_left, verdict_line
 from flows.form import Form
@@ -32,7 +32,7 @@ def follow(form: Form, last: str, *, use: bool = False, alone: bool = False) -> 
     `alone`: only `last` itself may run; steps before it that are not done are the user's mistake. `use`: show the run in the checkout.
     """
     try:
-        with form.open() as chain, console.current(chain) as board:
+        with form.open(flow_run.id or "") as chain, console.current(chain) as board:
             _rename_flow_run(chain.run_name)
             if line := nothing_left(chain, last, use):
                 report = summary.Summary(line, {}, {}, 0)
@@ -56,6 +56,7 @@ def _run(chain: Chain, board: console.Board, last: str, alone: bool) -> summary.
     wanted, done = chain.steps_to(last), chain.done()
     if alone and (missing := [n for n in wanted if n not in done and n != last]):
         raise SetupError(f"{chain.recipe.name}: {', '.join(missing)} not done yet: run the flow retrain first, or `stockpot run {chain.recipe.name}`")
+    chain.check_launcher(last)
     chain.start()
     session, futures, verdict = Session(chain, board), {}, None
     try:

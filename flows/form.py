@@ -7,8 +7,8 @@ from typing import Annotated
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from components.chain import Chain, open_chain
-from components.profile import load_profile
 from components.recipe.loader import find, in_force, load
+from components.runtime import load_runtime
 from components.settings import Settings
 
 Text = Annotated[str | None, BeforeValidator(lambda text: text or None)]
@@ -28,11 +28,12 @@ class Form(BaseModel):
     overrides: list[str] = Field(default=[], description="recipe keys, as in `--set`: stages.instruct.lr=1e-5")
 
     @contextlib.contextmanager
-    def open(self) -> Iterator[Chain]:
-        """The chain that this form asks for, planned. Raises StockpotError for what the user can mend."""
+    def open(self, run: str = "") -> Iterator[Chain]:
+        """The chain that this form asks for, planned, for the flow run of this id. Raises StockpotError for what the user can mend."""
         settings = Settings()
         recipe = load(find(self.recipe or in_force()), self.all_overrides)
-        with open_chain(recipe, settings, profile=load_profile(self.profile or settings.profile), revision=self.data_revision) as chain:
+        profile = load_runtime(self.profile or settings.profile)
+        with open_chain(recipe, settings, profile=profile, revision=self.data_revision, run=run) as chain:
             yield chain
 
     @property

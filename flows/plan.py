@@ -6,8 +6,8 @@ from typing import Any
 from components.errors import RecipeError
 from components.plan.cost import Machine
 from components.plan.plan import Line, plan
-from components.profile import load_profile
 from components.recipe.recipe import Recipe
+from components.runtime import load_runtime
 from components.settings import Settings
 
 HEADER = ("run", "trained", "frozen", "steps", "tokens", "GiB per GPU", "GPU-hours")
@@ -17,7 +17,7 @@ def plan_of(recipe: Recipe, profile: str | None, gpus: int | None, zero: int | N
     """The plan for JSON, and as a table. Raises RecipeError for a machine that there cannot be."""
     if (gpus is not None and gpus < 1) or not 0 < mfu <= 1 or tflops <= 0:
         raise RecipeError(f"--gpus {gpus}, --mfu {mfu}, --tflops {tflops}: at least one GPU, a utilisation above 0 and up to 1, a peak above 0")
-    found = load_profile(profile or Settings().profile)
+    found = load_runtime(profile or Settings().profile)
     machine = Machine(gpus or found.processes, found.zero_stage if zero is None else zero, found.precision, tflops, mfu)
     lines = plan(recipe, machine)
     about = f"{machine.gpus} GPU(s) of {tflops:g} TFLOPS at MFU {mfu:g}, ZeRO stage {machine.zero_stage}, {machine.precision}; tokens, memory and hours at most"

@@ -4,7 +4,7 @@ import signal
 from typing import Any
 
 from components.errors import StockpotError
-from components.pipeline.launch import STOP
+from components.pipeline.launcher import STOP
 from components.recipe.loader import in_force
 from components.settings import Settings
 from flows.ending import nothing_left, show_end
@@ -12,14 +12,15 @@ from flows.form import GateForm
 from flows.prefect_server import prepare_prefect
 
 
-def run(recipe: str | None, overrides: list[str], use: bool, as_json: bool, debug: bool) -> int:
+def run(recipe: str | None, overrides: list[str], *, profile: str | None, use: bool, as_json: bool, debug: bool) -> int:
     """Runs a recipe to the end and returns the exit code. Raises StockpotError for what a user can mend before any work."""
-    form, settings = GateForm(recipe=recipe or in_force(), overrides=overrides), Settings()
+    form, settings = GateForm(recipe=recipe or in_force(), overrides=overrides, profile=profile), Settings()
     with form.open() as chain:
         chain.check()
         if line := nothing_left(chain, use=use):
             show_end(line, chain.shown, as_json)
             return 0
+        chain.check_launcher()
     prepare_prefect(settings, debug)
     from flows import console
     from flows.retrain import retrain

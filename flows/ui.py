@@ -22,8 +22,8 @@ from rich.console import Console
 
 from components import tracking
 from components.errors import SetupError
-from components.profile import load_profile
 from components.recipe.loader import read_yaml
+from components.runtime import load_runtime
 from components.settings import Settings
 from flows.prefect_server import START_SECONDS, answers, server_environment
 from flows.running import Running, launch, recorded
@@ -76,7 +76,7 @@ def stop(settings: Settings) -> None:
 
 def _patience(name: str, settings: Settings) -> float:
     """Seconds between SIGTERM and SIGKILL for what a program has started: running steps have the profile's grace time to save."""
-    return load_profile(settings.profile).grace_seconds + 20 if name == "worker" else 0
+    return load_runtime(settings.profile).grace_seconds + 20 if name == "worker" else 0
 
 
 # -- starting ----------------------------------------------------------------------------------------------------------------
@@ -142,7 +142,8 @@ def _register(api: str, environment: dict[str, str], folder: Path) -> None:
     if not _ask(f"{api}/work_pools/filter", {"work_pools": {"name": {"any_": [POOL]}}}):
         _ask(f"{api}/work_pools/", {"name": POOL, "type": "process"})
     with (folder / "deploy.log").open("wb") as log:
-        command = [*PREFECT, "--no-prompt", "deploy", "--all", "--prefect-file", str(DEPLOYMENTS)]
+        names = [d["name"] for d in read_yaml(DEPLOYMENTS)["deployments"] if d["work_pool"]["name"] == POOL]
+        command = [*PREFECT, "--no-prompt", "deploy", *(word for n in names for word in ("--name", n)), "--prefect-file", str(DEPLOYMENTS)]
         done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={**environment, "PWD": str(Path.cwd())}, check=False)
     if done.returncode:
         raise SetupError(f"{DEPLOYMENTS}: `prefect deploy` refused it: see {folder / 'deploy.log'}")

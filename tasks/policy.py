@@ -5,7 +5,7 @@ from typing import Any
 from prefect.cache_policies import NO_CACHE
 
 from components.errors import TransientError
-from components.pipeline.launch import STOP
+from components.pipeline.launcher import STOP
 
 
 def worth_retrying(task: Any, task_run: Any, state: Any) -> bool:

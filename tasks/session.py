@@ -9,7 +9,7 @@ from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
 from components.chain import Chain
 from components.pipeline.execute import Done
-from components.pipeline.launch import Report
+from components.pipeline.tail import Report
 from components.registry.promote import Outcome
 
 ARTIFACT_SECONDS = 2.0

@@ -5,12 +5,13 @@ import datetime
 import ipaddress
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import time
 import urllib.request
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -133,6 +134,15 @@ def start(folder: Path) -> S3Server:
             keys = ("--access-key", key[0], "--secret-key", key[1])
             until(partial(run, "radosgw-admin", "user", "create", "--uid", name, "--display-name", name, *keys))
     return server
+
+
+@contextlib.contextmanager
+def running(folder: Path) -> Iterator[S3Server]:
+    """A server, while the context lasts."""
+    try:
+        yield start(folder)
+    finally:
+        os.killpg(int((folder / "ceph.pid").read_text(encoding="utf-8")), signal.SIGKILL)  # nothing of it is wanted: no time for a clean end
 
 
 def _certificate(folder: Path) -> Path:

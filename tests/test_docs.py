@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 import components.recipe.curation
-from components.profile import Profile
+from components.runtime import Cluster, Runtime
 from components.settings import Settings
 from flows.cli import app, recipes
 from flows.reference import markdown
@@ -68,7 +68,13 @@ def test_every_link_leads_somewhere(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_every_path_of_the_repository_that_a_page_names_exists(page: Path) -> None:
-    made_by_the_reader = {"components/curation/answer_length.py", "infra/profiles/gpu.yaml", "recipes/mine.yaml", "recipes/NAME.yaml"}
+    made_by_the_reader = {
+        "components/curation/answer_length.py",
+        "infra/profiles/team.yaml",
+        "infra/profiles/workstation.yaml",
+        "recipes/mine.yaml",
+        "recipes/NAME.yaml",
+    }
     for path in re.findall(
         r"(?<![\w/.])(?:flows|tasks|components|recipes|infra|tests|benchmarks|docs|\.ci|\.dvc)/[\w./-]*", code(read(page).split("\n## Tree\n")[0])
     ):
@@ -156,11 +162,18 @@ def test_every_module_that_a_page_runs_is_there(page: Path) -> None:
 def test_the_tables_of_profile_and_settings_are_those_of_the_code() -> None:
     page = read("docs/how-it-works.md")
     profile = table(section(page, "Runtime profile"))
-    assert {k: v[0] for k, v in profile.items()} == {k: f"{f.default}".removesuffix(".0") for k, f in Profile.model_fields.items()}
+    assert {k: v[0] for k, v in profile.items()} == {k: f"{f.default}".removesuffix(".0") for k, f in Runtime.model_fields.items()}
     settings = table(section(page, "Settings"))
     names = {str(f.validation_alias or f"STOCKPOT_{k.upper()}"): f.default for k, f in Settings.model_fields.items()}
     assert set(settings) == set(names)
     assert all(settings[name][0] == str(default) for name, default in names.items() if default is not None)
+
+
+def test_the_keys_of_a_cluster_are_those_of_the_profile() -> None:
+    keys = table(section(read("docs/how-to/cluster.md"), "All keys of `cluster`"))
+    assert {k: v[1] for k, v in keys.items()} == {k: f.description for k, f in Cluster.model_fields.items()}
+    shown = {k: str(f.default).removesuffix(".0").lower() for k, f in Cluster.model_fields.items() if keys[k][0] not in ("", "required")}
+    assert {k: keys[k][0] for k in shown} == shown
 
 
 def test_the_example_filter_works(monkeypatch: pytest.MonkeyPatch) -> None:

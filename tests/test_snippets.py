@@ -10,6 +10,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,10 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from components.profile import load_profile
 from components.recipe.loader import load
+from components.runtime import load_runtime
 from tests.conftest import BIN, ROOT, Ended, Project, common, once
+from tests.fakes.cloud import IMAGE, NAMESPACE, Cloud, open_cloud
 from tests.s3_server import S3Server
 
 DOCS = sorted((ROOT / "docs").rglob("*.md"))
@@ -68,7 +70,7 @@ def test_yaml_and_json_are_what_the_project_reads(page: Path, tmp_path: Path) ->
         value: Any = YAML(typ="safe").load(snippet.body)
         if snippet.file and snippet.file.startswith("infra/profiles/"):
             (tmp_path / "profile.yaml").write_text(snippet.body, encoding="utf-8")
-            load_profile(str(tmp_path / "profile.yaml"))
+            load_runtime(str(tmp_path / "profile.yaml"))
         elif isinstance(value, dict):
             load(ROOT / "recipes/tiny.yaml", [f"{key}={json.dumps(part)}" for key, part in value.items()])
 
@@ -98,6 +100,13 @@ def read_along(request: pytest.FixtureRequest, finished: tuple[Project, Ended]) 
     return project
 
 
+@pytest.fixture
+def cloud(tmp_path: Path, s3_server: S3Server) -> Iterator[Cloud]:
+    """For pages about clusters."""
+    with open_cloud(tmp_path / "cloud", s3_server) as running:
+        yield running
+
+
 def git(project: Project, *arguments: str) -> None:
     subprocess.run(["git", *arguments], cwd=project.root, env=project.env(**git_author()), check=True)
 
@@ -118,6 +127,11 @@ def test_what_a_page_says_works(page: Path, read_along: Project, tmp_path: Path,
         server: S3Server = request.getfixturevalue("s3_server")
         stand_ins |= {"http://127.0.0.1:7480": server.endpoint, "s3://bucket": f"s3://{server.new_bucket()}"}
         env |= {k: v for k, v in server.env().items() if k != "AWS_ENDPOINT_URL"}
+    if any("kubectl" in s.body for s in snippets(page)):
+        cloud: Cloud = request.getfixturevalue("cloud")
+        stand_ins |= {re.findall(r"registry\.example\.org/\S+@sha256:\w{64}", page.read_text(encoding="utf-8"))[0]: IMAGE}
+        cloud.cluster.store.delete(("secrets", NAMESPACE, "stockpot-store"))  # the reader makes it
+        env["KUBECONFIG"] = cloud.env["KUBECONFIG"]
     shutil.copy(next((project.root / "out/draw/data/images").glob("*.png")), project.root / "picture.png")
     session = tmp_path / "session"
     session.write_text(f"cd {shlex.quote(str(project.root))}\n")

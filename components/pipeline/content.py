@@ -251,6 +251,11 @@ class Content:
         self.pull([oid])
         return Path(self.local.oid_to_path(oid)).read_bytes()
 
+    def remote_url(self) -> str | None:
+        """The address of the default remote, an absolute path or a URL; None when there is none."""
+        name = self.repo.config["core"].get("remote")
+        return str(self.repo.config["remote"][name.lower()]["url"]) if name else None
+
     def config_text(self) -> str:
         """The repository's own DVC configuration, paths made absolute, for a unit's workspace."""
         import configobj

@@ -1,19 +1,19 @@
-"""One unit, done exactly once: look it up, else run it in a workspace and find its record afterwards."""
+"""One unit, done exactly once: look it up, else have it run somewhere and find its record afterwards."""
 
-import fcntl
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from components.errors import PermanentError, StockpotError, TransientError
+from components.pipeline.bundle import Bundle
 from components.pipeline.content import Content
 from components.pipeline.identity import Record
-from components.pipeline.launch import STOP, Report, run_local
+from components.pipeline.launcher import STOP, End, Launcher
 from components.pipeline.plan import Plan
-from components.pipeline.workspace import prepare, sweep
-from components.profile import Profile
+from components.pipeline.tail import Report
+from components.pipeline.workspace import log_path
+from components.runtime import Runtime
 from components.storage import open_storage
 
 
@@ -32,15 +32,16 @@ class Done:
 
 @dataclass(frozen=True)
 class Pipeline:
-    """A planned recipe on this machine."""
+    """A planned recipe, and where its units run."""
 
     plan: Plan
     content: Content
-    profile: Profile
+    profile: Runtime
     home: Path
     """Absolute path of the scratch folder: work/, logs/ and answers/."""
     store: str
-    """Absolute path or s3:// prefix that has ckpt/."""
+    """Absolute path or s3:// prefix that has ckpt/ and units/."""
+    launcher: Launcher
 
     def ensure(self, name: str, upstream: dict[str, Record], on_report: Callable[[Report], None]) -> Done:
         """The record of unit `name`, run now if it is not there yet.
@@ -49,43 +50,25 @@ class Pipeline:
         for a bug. Two flows that want the same unit at once: the second waits for the first and takes its record.
         """
         unit, start = self.plan.units[name], time.monotonic()
-        key = unit.identity(upstream)
-        if record := self.content.lookup(key):
+        bundle = unit.bundle(upstream)
+        if record := self.content.lookup(bundle.identity):
             return Done(record, True, 0.0)
-        scratch = self.home / "work"
-        scratch.mkdir(parents=True, exist_ok=True)
-        with (scratch / f"{name}-{key}.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # closed, not unlocked: the unit's processes hold it too, until the last one is gone
-            if record := self.content.lookup(key):
-                return Done(record, True, time.monotonic() - start)
-            if STOP.is_set():
-                raise TransientError(f"{name}: not started: this run was asked to stop")
-            sweep(scratch)
-            folder = prepare(self.plan, unit, upstream, self.content, scratch / f"{name}-{key}")
-            places = {"STOCKPOT_CKPT": f"{self.store}/ckpt/{key}", "STOCKPOT_ANSWERS": f"{self.home}/answers"}
-            end = run_local(folder, lock, self.profile, places, on_report)
-            self._keep_log(folder, f"{name}-{key[:10]}")
-        if end["code"]:
-            raise self._failure(name, key, end["code"], end["error"], end["message"])
-        record = self.content.lookup(key)
+        if STOP.is_set():
+            raise TransientError(f"{name}: not started: this run was asked to stop")
+        attempt = self.launcher.submit(bundle)
+        end = attempt.wait(on_report)
+        if end.code:
+            raise self._failure(bundle, end)
+        record = self.content.lookup(bundle.identity)
         if record is None:
-            raise UnitFailedError(f"{name}: ended well without a record of {key}")
-        open_storage(self.store).delete(f"ckpt/{key}/")
-        shutil.rmtree(folder, ignore_errors=True)
-        return Done(record, False, time.monotonic() - start)
+            raise UnitFailedError(f"{name}: ended well without a record of {bundle.identity}")
+        if not attempt.reused:
+            open_storage(self.store).delete(f"ckpt/{bundle.identity}/")
+        return Done(record, attempt.reused, time.monotonic() - start)
 
-    def log_of(self, name: str, key: str) -> Path:
-        """Where the output of the last attempt is kept."""
-        return self.home / "logs" / f"{name}-{key[:10]}.log"
-
-    def _keep_log(self, folder: Path, name: str) -> None:
-        if (folder / "log").exists():
-            (self.home / "logs").mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(folder / "log", self.home / "logs" / f"{name}.log")
-
-    def _failure(self, name: str, key: str, code: int, error: str, message: str) -> StockpotError:
-        if code == TransientError.code:
-            return TransientError(f"{name}: {message}")
-        if code == PermanentError.code:
-            return PermanentError(f"{name}: {message}")
-        return UnitFailedError(f"{name}: {error}: {message} (log: {self.log_of(name, key)})")
+    def _failure(self, bundle: Bundle, end: End) -> StockpotError:
+        if end.code == TransientError.code:
+            return TransientError(f"{bundle.stage}: {end.message}")
+        if end.code == PermanentError.code:
+            return PermanentError(f"{bundle.stage}: {end.message}")
+        return UnitFailedError(f"{bundle.stage}: {end.error}: {end.message} (log: {log_path(self.home, bundle)})")

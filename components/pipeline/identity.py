@@ -31,8 +31,8 @@ def made(upstream: dict[str, Record]) -> dict[str, str]:
     return {o["path"]: o["md5"] for record in upstream.values() for o in record["outs"]}
 
 
-def identity(spec: Record, upstream: dict[str, Record]) -> str:
-    """Run key of a planned step. `spec` has the md5 of every input that no other step makes; `upstream` has the others."""
+def completed(spec: Record, upstream: dict[str, Record]) -> Record:
+    """The lock entry of a planned step. `spec` has the md5 of every input that no other step makes; `upstream` has the others."""
     known = made(upstream)
     deps = [{"path": d["path"], "hash": "md5", "md5": d.get("md5") or known[d["path"]]} for d in spec["deps"]]
-    return run_key({**spec, "deps": deps, "outs": [{"path": p} for p in spec["outs"]]})
+    return {**spec, "deps": deps, "outs": [{"path": p} for p in spec["outs"]]}

@@ -8,11 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from components.errors import RecipeError
+from components.pipeline.bundle import CODE, Bundle
 from components.pipeline.content import Content
-from components.pipeline.identity import Record, identity
-
-CODE = "components/"
-"""Dependencies below this folder are code: they are copied into a unit's workspace; all others are data, known by hash."""
+from components.pipeline.identity import Record, completed, run_key
 
 
 @dataclass(frozen=True)
@@ -26,17 +24,19 @@ class Unit:
     """The stages whose outputs it reads."""
     spec: Record
     """Its lock entry, as far as it is known: cmd, deps, params, outs (paths)."""
-    code: tuple[str, ...]
-    """Code files, relative to the snapshot."""
+
+    def bundle(self, upstream: dict[str, Record]) -> Bundle:
+        """The whole unit, once the stages before it are done."""
+        planned = completed(self.spec, {a: upstream[a] for a in self.after})
+        return Bundle(run_key(planned), self.stage, self.entry, planned)
 
     def identity(self, upstream: dict[str, Record]) -> str:
         """Run-cache key, once the stages before it are done."""
-        return identity(self.spec, {a: upstream[a] for a in self.after})
+        return self.bundle(upstream).identity
 
     def inputs(self, upstream: dict[str, Record]) -> dict[str, str]:
         """Data input path -> md5."""
-        known = {o["path"]: o["md5"] for a in self.after for o in upstream[a]["outs"]}
-        return {d["path"]: d.get("md5") or known[d["path"]] for d in self.spec["deps"] if d["path"] not in self.code}
+        return self.bundle(upstream).inputs
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def _unit(name: str, entry: dict[str, Any], maker: dict[str, str], hashes: dict[
     deps = [{"path": d} if d in maker else {"path": d, "hash": "md5", "md5": hashes[d]} for d in sorted(entry["deps"])]
     spec = {"cmd": entry["cmd"], "deps": deps, "params": {"params.yaml": read_params(folder, entry["params"])}, "outs": sorted(_outs(entry))}
     after = tuple(sorted({maker[d] for d in entry["deps"] if d in maker}))
-    return Unit(name, entry, after, spec, tuple(d for d in sorted(entry["deps"]) if d.startswith(CODE)))
+    return Unit(name, entry, after, spec)
 
 
 def read_params(folder: Path, keys: list[str]) -> dict[str, Any]:

@@ -5,33 +5,37 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Any
 
 from components.errors import StockpotError, TransientError, explain
+from components.pipeline.bundle import Bundle
 from components.pipeline.compiled_yaml import to_yaml
 from components.pipeline.content import Content
 from components.pipeline.identity import run_key
+from components.pipeline.workspace import nested
 
 
 def work(folder: Path) -> None:
     """Ends with the record in the local cache, and in the remote if there is one. Raises what went wrong."""
     from dvc.utils.serialize import load_yaml
 
-    unit: dict[str, Any] = json.loads((folder / "unit.json").read_text(encoding="utf-8"))
+    file = folder / "unit.json"
+    unit = Bundle.from_bytes(file.read_bytes(), str(file))
+    if run_key(unit.planned) != unit.identity:
+        raise TransientError(f"{unit.stage}: the unit's bundle was damaged on the way: it is not {unit.identity[:10]}")
     os.chdir(folder / "tree")
-    Path("dvc.yaml").write_text(to_yaml({"stages": {unit["stage"]: unit["entry"]}}), encoding="utf-8")  # DVC parses it again and again: this stage alone
-    Path("params.yaml").write_text(to_yaml(unit["params"]), encoding="utf-8")
+    Path("dvc.yaml").write_text(to_yaml({"stages": {unit.stage: unit.entry}}), encoding="utf-8")  # DVC parses it again and again: this stage alone
+    Path("params.yaml").write_text(to_yaml(nested(unit.params)), encoding="utf-8")
     os.environ["STOCKPOT_UNIT"] = str(folder)
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     os.environ["PYTHONPATH"] = f"{Path.cwd()}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"  # the code hashed is the code run, also in grandchildren
     content = Content(Path())
-    content.pull(list(unit["inputs"].values()))
-    for path, md5 in unit["inputs"].items():
+    content.pull(list(unit.inputs.values()))
+    for path, md5 in unit.inputs.items():
         content.place(md5, Path(path))
-    content.repo.reproduce(unit["stage"], single_item=True, force=True)
-    record = load_yaml("dvc.lock")["stages"][unit["stage"]]
-    if run_key(record) != unit["key"]:
-        raise TransientError(f"{unit['stage']}: planned as {unit['key'][:10]}, ran as {run_key(record)[:10]}: its inputs changed meanwhile")
+    content.repo.reproduce(unit.stage, single_item=True, force=True)
+    record = load_yaml("dvc.lock")["stages"][unit.stage]
+    if run_key(record) != unit.identity:
+        raise TransientError(f"{unit.stage}: planned as {unit.identity[:10]}, ran as {run_key(record)[:10]}: its inputs changed meanwhile")
     content.publish(record)
 
 

@@ -2,41 +2,41 @@
 
 import contextlib
 import fcntl
-import json
 import shutil
 from pathlib import Path
 from typing import Any
 
-from components.pipeline.content import Content
-from components.pipeline.identity import Record
-from components.pipeline.plan import Plan, Unit
+from components.pipeline.bundle import Bundle
 
 RESERVE_BYTES = 65_536
 """Room that a failing step frees, so that it can still say why when the disk is full."""
 
 
-def prepare(plan: Plan, unit: Unit, upstream: dict[str, Record], content: Content, folder: Path) -> Path:
-    """Lays out the directory of one attempt, whose lock the caller holds. Its inputs are pulled and linked by the worker, inside it."""
+def lay_out(bundle: Bundle, code: Path, config: str, folder: Path) -> Path:
+    """Lays out the directory of one attempt: code from `code`, DVC's configuration as in `config`. Inputs are pulled and linked by the worker, inside it."""
     shutil.rmtree(folder, ignore_errors=True)
-    key = unit.identity(upstream)
     tree = folder / "tree"
-    for file in unit.code:
+    for file in bundle.code:
         (tree / file).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(plan.snapshot / file, tree / file)
+        shutil.copyfile(code / file, tree / file)
     (tree / ".dvc").mkdir(parents=True)
-    config = content.config_text().replace("[core]", f"[core]\nsite_cache_dir = {folder.absolute()}/site")
+    config = config.replace("[core]", f"[core]\nsite_cache_dir = {folder.absolute()}/site")
     (tree / ".dvc" / "config").touch(0o600)  # it may hold the remote's credentials
     (tree / ".dvc" / "config").write_text(config, encoding="utf-8")
-    unit_json = {
-        "stage": unit.stage,
-        "key": key,
-        "entry": unit.entry,
-        "params": nested(unit.spec["params"]["params.yaml"]),
-        "inputs": unit.inputs(upstream),
-    }
     (folder / "reserve").write_bytes(bytes(RESERVE_BYTES))
-    (folder / "unit.json").write_text(json.dumps(unit_json), encoding="utf-8")
+    (folder / "unit.json").write_bytes(bundle.to_bytes())
     return folder
+
+
+def dvc_config(cache: Path, remote: str) -> str:
+    """DVC's configuration where there is no repository: an own cache, and the remote at an address."""
+    lines = ["[core]", "remote = units", "no_scm = true", "analytics = false", "check_update = false", "['remote \"units\"']", f"url = {remote}"]
+    return "\n".join([*lines, "[cache]", f"dir = {cache}", "type = reflink,hardlink,copy", ""])
+
+
+def log_path(home: Path, bundle: Bundle) -> Path:
+    """Where the output of the last attempt of a unit is kept."""
+    return home / "logs" / f"{bundle.stage}-{bundle.identity[:10]}.log"
 
 
 def nested(flat: dict[str, Any]) -> dict[str, Any]:

@@ -60,7 +60,7 @@ def check(data: dict[str, Any], where: str) -> Recipe:
     try:
         return Recipe.model_validate(data)
     except ValidationError as error:
-        raise RecipeError("\n".join(_sentence(where, e) for e in error.errors())) from error
+        raise RecipeError("\n".join(sentence(where, e, Recipe) for e in error.errors())) from error
 
 
 def _override(data: dict[str, Any], text: str) -> None:
@@ -79,11 +79,12 @@ def _override(data: dict[str, Any], text: str) -> None:
         raise RecipeError(f"--set {text}: the value is not valid YAML") from error
 
 
-def _sentence(where: str, error: Any) -> str:
+def sentence(where: str, error: Any, model: type[BaseModel]) -> str:
+    """What pydantic says of one wrong key of a file that `model` describes, for people. `where` names the file."""
     loc = [str(p) for p in error["loc"]]
     key = ".".join(loc)
     if error["type"] == "extra_forbidden":
-        known = _keys_at(Recipe, loc[:-1])
+        known = _keys_at(model, loc[:-1])
         near = difflib.get_close_matches(loc[-1], known, 1)
         return f"{where}: {key}: unknown key" + (f"; did you mean {near[0]}?" if near else "") + (f" Known here: {', '.join(known)}" if known else "")
     if error["type"] == "missing":

@@ -1,1 +1,1 @@
-"""Small honest servers: real sockets and real protocols, with faults on demand."""
+"""Small honest servers for the tests: they speak the real protocol over a socket."""

@@ -12,7 +12,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from components.pipeline.execute import Done, Pipeline
 from components.pipeline.identity import Record
-from components.pipeline.launch import Report
+from components.pipeline.tail import Report
 from tasks.session import Session
 from tasks.steps import ingest
 from tests.components.pipeline.toy import make_project, open_pipeline, times_run

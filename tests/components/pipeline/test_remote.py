@@ -6,7 +6,6 @@ import shutil
 import stat
 import threading
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +63,7 @@ def keys(server: S3Server, bucket: str, prefix: str) -> list[str]:
 
 def test_a_fresh_clone_reuses_from_s3_what_another_machine_has_run(tmp_path: Path, scratch: Path, bucket: str) -> None:
     store = open_storage(f"s3://{bucket}/store")
-    first = replace(open_pipeline(make_project(tmp_path / "one", f"s3://{bucket}/some/prefix")), store=f"s3://{bucket}/store")
+    first = open_pipeline(make_project(tmp_path / "one", f"s3://{bucket}/some/prefix"), store=f"s3://{bucket}/store")
     store.put_new(f"ckpt/{first.plan.units['ingest-web'].identity({})}/step-1/manifest.json", b"of an attempt that was killed")
     records, _ = run_all(first)
     assert store.list("ckpt/") == []  # removed when the step is done

@@ -11,11 +11,14 @@ from components.pipeline.compiled_yaml import to_yaml
 from components.pipeline.content import Content
 from components.pipeline.execute import Pipeline
 from components.pipeline.identity import Record
+from components.pipeline.opening import open_launcher
 from components.pipeline.plan import make_plan
-from components.profile import Profile
+from components.runtime import Runtime
 
-REAL = ["__init__.py", "errors.py", "step.py", "steps.py"]
+REAL = ["__init__.py", "errors.py", "progress.py", "step.py", "steps.py"]
 CODE = [*(f"components/{f}" for f in REAL), "components/steps_table.py", "components/toy.py"]
+
+TABLE = 'def module_of(name: str) -> str:\n    """Every toy step."""\n    return "components.toy"\n'
 
 STEPS: dict[str, Any] = {
     "ingest": {"web": {"reads": ["data/web"], "lr": 1}},
@@ -49,8 +52,7 @@ def make_project(root: Path, remote: Path | str | None = None, **settings: str) 
     (root / "components").mkdir(parents=True)
     for file in REAL:
         shutil.copy(code_root() / "components" / file, root / "components" / file)
-    table = 'def module_of(name: str) -> str:\n    """Every toy step."""\n    return "components.toy"\n'
-    (root / "components" / "steps_table.py").write_text(table)
+    (root / "components" / "steps_table.py").write_text(TABLE)
     shutil.copy(Path(__file__).with_name("toy_body.py"), root / "components" / "toy.py")
     (root / ".dvc").mkdir()
     config = "[core]\n    no_scm = true\n    analytics = false\n"
@@ -65,11 +67,12 @@ def make_project(root: Path, remote: Path | str | None = None, **settings: str) 
     return root
 
 
-def open_pipeline(root: Path, profile: Profile | None = None) -> Pipeline:
+def open_pipeline(root: Path, profile: Runtime | None = None, store: str | None = None, run: str = "") -> Pipeline:
     content = Content(root)
     home = root / ".stockpot"
     plan = make_plan(root, root, content, home / "snapshot")
-    return Pipeline(plan, content, profile or Profile(grace_seconds=3), home, str(home))
+    runtime, where = profile or Runtime(grace_seconds=3), store or str(home)
+    return Pipeline(plan, content, runtime, home, where, open_launcher(runtime, content, plan, home=home, store=where, run=run))
 
 
 def run_all(pipeline: Pipeline) -> tuple[dict[str, Record], dict[str, bool]]:
@@ -96,3 +99,11 @@ def dvc(root: Path, *arguments: str) -> str:
 def times_run(scratch: Path, name: str) -> int:
     file = scratch / f"ran-{name}"
     return len(file.read_text()) if file.exists() else 0
+
+
+def make_image(root: Path) -> Path:
+    """The code of a container image of the toy project: the product's own components, with the toy steps. To be on PYTHONPATH."""
+    shutil.copytree(code_root() / "components", root / "components", ignore=shutil.ignore_patterns("__pycache__"))
+    (root / "components" / "steps_table.py").write_text(TABLE)
+    shutil.copy(Path(__file__).with_name("toy_body.py"), root / "components" / "toy.py")
+    return root

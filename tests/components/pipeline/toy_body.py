@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 from components.errors import PermanentError, TransientError
+from components.progress import report
 from components.step import Step
 
 
@@ -57,6 +58,14 @@ def fault(step: Step) -> None:
         signal.signal(signal.SIGTERM, save)
         (scratch / "holding").write_text(str(os.getpid()))
         time.sleep(60)
+    if kind == "talk":
+        for i in (1, 2, 3):
+            report(i, 3)
+            sys.stderr.write(f"working on {i}\n")
+    if kind == "slow":
+        (scratch / "slow").write_text("1")
+        while not (scratch / "go").exists():
+            time.sleep(0.05)
     if kind == "deaf":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         (scratch / "holding").write_text(str(os.getpid()))
