@@ -12,7 +12,7 @@ PAGE = Path("docs/how-to/finetune-points.md")
 
 
 def test_the_plan_is_what_the_page_shows(capsys):
-    app(["recipe", "check", "points15", "--plan", "--profile", "gpus8"], result_action="return_value")
+    app(["recipe", "check", "points15", "--plan", "--profile", "gpu"], result_action="return_value")
     assert capsys.readouterr().out.split("\n\n")[1] in PAGE.read_text(encoding="utf-8")
 
 
