@@ -12,12 +12,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.project import Ended, Project, prefect_server, scratch, throw_away
+from benchmarks.project import Ended, Project, free_port, prefect_server, scratch, throw_away
 from benchmarks.result import record
-from flows.prefect_server import LOCAL_SERVER, answers
+from flows.prefect_server import own_server
 
 NOTHING_RAN = "every step reused"
-FLOW = "import sys; from flows import console; from flows.retrain import retrain; console.configure(True); retrain(sys.argv[1])"
+FLOW = """
+import sys
+from flows import console
+from flows.form import GateForm
+from flows.retrain import retrain
+console.configure(True)
+retrain(GateForm(recipe=sys.argv[1]))
+"""
 
 
 def reused(ended: Ended) -> bool:
@@ -27,8 +34,6 @@ def reused(ended: Ended) -> bool:
 
 def measure(project: Project, recipe: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """Figures and baseline on a project in which `recipe` has finished and is in force."""
-    if answers(LOCAL_SERVER):
-        raise SystemExit(f"a Prefect server answers at {LOCAL_SERVER}: stop it; `cold_seconds` is the time without one")
     run = ("stockpot", "run", recipe, "--json")
     first = project.run(*run)
     steps = len(first.must(f"{NOTHING_RAN}: run `stockpot run {recipe} --use` there first", first.code == 0 and reused(first)).line["steps"])
@@ -62,8 +67,10 @@ def finished(recipe: str) -> Iterator[Project]:
 @contextlib.contextmanager
 def given(root: Path) -> Iterator[Project]:
     """The user's own finished project, with a Prefect home that is not the user's."""
+    if server := own_server(root / ".stockpot"):
+        raise SystemExit(f"the Prefect server of this project answers at {server}: `make ui-stop`; `cold_seconds` is the time without one")
     with scratch() as home:
-        yield Project(root.absolute(), {"PREFECT_HOME": str(home)})
+        yield Project(root.absolute(), {"PREFECT_HOME": str(home), "STOCKPOT_PREFECT_PORT": str(free_port())})
 
 
 def main() -> None:

@@ -68,7 +68,8 @@ def trial(project: Project, name: str, seed: int, packages: Path, again: bool) -
     files = ["--train", f"data/{name}/train.json", *captions, "--images", f"data/{name}/images", "--eval", f"data/{name}/eval.tsv"]
     new = project.run("stockpot", "recipe", "new", name, *files).must("a new recipe")
     recipe = project.root / "recipes" / f"{name}.yaml"
-    key = hashlib.sha256(f"{identity(recipe, seed, project.root)}{_digest(project.root / 'data' / name)}".encode()).hexdigest()[:16]
+    chain = identity(recipe, [f"seed={seed}"], project.root)
+    key = hashlib.sha256(f"{chain}{_digest(project.root / 'data' / name)}".encode()).hexdigest()[:16]
     done = [t for t in read(TRIALS) if t["identity"] == key and t["cores"] == len(os.sched_getaffinity(0))]
     if done and not again:
         return done[-1]

@@ -15,6 +15,7 @@ import random
 import subprocess
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
@@ -86,8 +87,8 @@ def faces(folder: Path, letters: str = LETTERS) -> list[Path]:
 def _has(path: Path, letters: str) -> bool:
     try:
         font = ImageFont.truetype(str(path), 40)
-        masks = {bytes(font.getmask(letter)) for letter in (*letters, "\ue123")}
-        return len(masks) == len(letters) + 1 and all(min(font.getmask(letter).size) > 5 for letter in letters)
+        masks: list[Any] = [font.getmask(letter) for letter in (*letters, "\ue123")]
+        return len({bytes(mask) for mask in masks}) == len(masks) and all(min(mask.size) > 5 for mask in masks[:-1])
     except (OSError, ValueError):
         return False
 
@@ -97,7 +98,7 @@ def letter(character: str, font: Path, rng: random.Random) -> Drawn:
     width, height = rng.randint(40, 80), rng.randint(40, 80)
     ink, paper = rng.choice([(i, p) for i in INKS for p in PAPERS if i != p])
     image = Image.new("RGB", (width, height), PAPERS[paper])
-    drawn = ImageFont.truetype(str(font), 200).getmask(character)
+    drawn: Any = ImageFont.truetype(str(font), 200).getmask(character)
     box = drawn.size
     scale = min(width / box[0], height / box[1]) * rng.uniform(0.55, 0.85)
     mask = Image.frombytes("L", box, bytes(drawn)).resize((max(1, round(box[0] * scale)), max(1, round(box[1] * scale))), Image.Resampling.LANCZOS)
@@ -153,7 +154,7 @@ def photograph(drawing: Image.Image, rng: random.Random) -> Image.Image:
     big = big.transform(big.size, Image.Transform.QUAD, (ax, ay, bx, h - by, w - cx, h - cy, w - dx, dy), Image.Resampling.BICUBIC)
     image = big.resize((side, height), Image.Resampling.LANCZOS).filter(ImageFilter.GaussianBlur(rng.uniform(0, 0.8)))
     light, tint = rng.uniform(0.65, 1.2), [rng.uniform(0.9, 1.1) for _ in range(3)]
-    bands = [band.point(lambda v, k=light * t: min(255, round(v * k))) for band, t in zip(image.split(), tint, strict=True)]
+    bands = [band.point([min(255, round(v * light * t)) for v in range(256)]) for band, t in zip(image.split(), tint, strict=True)]
     return Image.merge("RGB", bands)
 
 
@@ -182,7 +183,7 @@ def write_digits(folder: Path, number: int = 1400, seed: int = 0) -> None:
     """`number` of the 1797 scans in `train.json`, the others in `eval.tsv`; 40 x 40 pixels, dark on light."""
     from sklearn.datasets import load_digits
 
-    scans = load_digits()
+    scans: Any = load_digits()
     order = random.Random(f"digits/{seed}").sample(range(len(scans.target)), len(scans.target))
     pictures = []
     for i in order:

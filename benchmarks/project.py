@@ -97,7 +97,7 @@ def throw_away() -> Iterator[Project]:
         (root / ".dvc").mkdir()
         (root / ".dvc/config").write_text("[core]\n    analytics = false\n    no_scm = true\n")
         try:
-            yield Project(root, {"PREFECT_HOME": str(folder / "prefect")})
+            yield Project(root, {"PREFECT_HOME": str(folder / "prefect"), "STOCKPOT_PREFECT_PORT": str(free_port())})
         finally:
             _wait_for_units(root / ".stockpot/work")
 
@@ -113,10 +113,8 @@ def scratch() -> Iterator[Path]:
 @contextlib.contextmanager
 def prefect_server() -> Iterator[dict[str, str]]:
     """The environment of a Prefect server of our own on loopback, already answering."""
-    with scratch() as home, socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-        free.close()
+    with scratch() as home:
+        port = free_port()
         env = {"PREFECT_API_URL": f"http://127.0.0.1:{port}/api", "PREFECT_HOME": str(home), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
         clean = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")}
         with (home / "server.log").open("w") as log:
@@ -131,6 +129,13 @@ def prefect_server() -> Iterator[dict[str, str]]:
             yield env
         finally:
             stop(server)
+
+
+def free_port() -> int:
+    """A port of loopback on which nothing answers; a user's server may be on the usual one."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
 
 
 def stop(process: "subprocess.Popen[Any]") -> None:

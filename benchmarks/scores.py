@@ -45,6 +45,7 @@ def trial(project: Project, recipe: str, seed: int) -> dict[str, Any]:
         "mean_candidate": round(statistics.mean(pool), 6),
         "best_candidate": max(pool),
         "registry": line["registry"],
+        "step_seconds": {s["name"]: round(s["seconds"], 1) for s in line["steps"]},
         "steps_ran": sum(s["state"] == "ran" for s in line["steps"]),
         "wall_seconds": round(ended.seconds, 1),
         "cpu_seconds": round(ended.cpu_seconds, 1),
@@ -82,7 +83,8 @@ def main() -> None:
             if not done or options.force:
                 done = [{"identity": key, **trial(project, str(recipe), seed), **circumstances()}]
                 append(TRIALS, done[0])
-            trials.append({k: v for k, v in done[-1].items() if k not in ("recipe", "versions", "python", "cores")} | {"recipe": done[-1]["recipe"]})
+            left_out = ("recipe", "versions", "python", "cores", "step_seconds")
+            trials.append({k: v for k, v in done[-1].items() if k not in left_out} | {"recipe": done[-1]["recipe"]})
             sys.stderr.write(f"seed {seed}: soup {done[-1]['soup']:.3f}, {done[-1]['wall_seconds']:.0f} s\n")
     record("scores", *_summary(trials))
 

@@ -4,6 +4,7 @@ STEPS = {
     "draw": "components.data.draw",
     "ingest": "components.data.ingest",
     "curate": "components.curation.curate",
+    "weights": "components.weights.step",
     "train": "components.training.stage",
     "soup": "components.soup.step",
     "evaluate": "components.evaluation.step",

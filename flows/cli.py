@@ -4,7 +4,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
@@ -16,6 +16,7 @@ Recipe = Annotated[str, Parameter(help="a name in recipes/, or a file")]
 RecipeInForce = Annotated[str | None, Parameter(help="a name in recipes/, or a file; default: the recipe in force in this checkout")]
 Set = Annotated[list[str] | None, Parameter(name="--set", negative=(), help="override a recipe key: --set stages.instruct.lr=1e-5 (repeatable)")]
 Json = Annotated[bool, Parameter(name="--json", negative=(), help="machine-readable output")]
+DType = Annotated[Literal["bfloat16", "float16", "float32"] | None, Parameter(negative=())]
 
 Profile = Annotated[str | None, Parameter(help="runtime profile: a name in infra/profiles/, or a file; default: STOCKPOT_PROFILE, else laptop")]
 
@@ -120,6 +121,34 @@ def rollback(recipe: RecipeInForce = None, /, *, as_json: Json = False) -> None:
 
 
 @app.command
+def convert(layout: Literal["A", "B", "stockpot"], source: str, target: Path, /, *, dtype: DType = None, as_json: Json = False) -> None:
+    """Write a POINTS1.5 checkpoint in another layout, and test what was written.
+
+    Parameters
+    ----------
+    layout
+        A: as published (fused); B: Qwen2's names, which SGLang serves; stockpot: our own model folder.
+    source
+        A folder, s3://bucket/prefix, or a name on the hub (org/name or org/name@revision); its layout is seen from its tensors.
+    target
+        A new folder.
+    dtype
+        Cast every tensor; default: as stored.
+    """
+    import torch
+
+    from components.settings import Settings
+    from components.weights.convert import convert as write
+    from components.weights.sources import fetch
+
+    folder = fetch(source, Settings().home / "weights")
+    figures = write(layout, folder, target, getattr(torch, dtype) if dtype else None)
+    line = {"source": source, "target": str(target), **figures}
+    about = f"{figures['tensors_bit_equal']} of {figures['tensors']} tensors lead back bit-equal, one layer differs by {figures['layer_difference']:.1g}"
+    _print(json.dumps(line) if as_json else f"{target}: layout {figures['to']} of {source} (layout {figures['from']}), {figures['bytes']} bytes; {about}")
+
+
+@app.command
 def ui(*, stop: Annotated[bool, Parameter(negative=())] = False) -> None:
     """Start Prefect, a worker and MLflow for this checkout, on loopback, with the schedule; they stay until `--stop`.
 
@@ -183,13 +212,48 @@ def recipe_show(recipe: Recipe, /, *, set_: Set = None, as_json: Json = False) -
 
 
 @recipes.command(name="check")
-def recipe_check(recipe: Recipe, /, *, set_: Set = None, as_json: Json = False) -> None:
-    """Check a recipe without running anything, and name its stages."""
+def recipe_check(
+    recipe: Recipe,
+    /,
+    *,
+    plan: Annotated[bool, Parameter(negative=())] = False,
+    profile: str | None = None,
+    gpus: int | None = None,
+    zero: Literal[0, 1, 2, 3] | None = None,
+    mfu: float = 0.4,
+    tflops: float = 989.0,
+    set_: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Check a recipe without running anything, and name its stages.
+
+    Parameters
+    ----------
+    plan
+        Show for each training run: parameters, steps, tokens, memory per GPU, GPU-hours. The formulas are in `components/plan/cost.py`.
+    profile
+        Runtime profile of the plan: a name in infra/profiles/, or a file; default: the setting STOCKPOT_PROFILE.
+    gpus
+        GPUs of one run; default: the profile's processes.
+    zero
+        DeepSpeed ZeRO stage; default: the profile's.
+    mfu
+        Model FLOPs utilisation that GPU-hours are reckoned with.
+    tflops
+        Peak of one GPU; default: an H100 SXM in bf16.
+    """
     from components.pipeline.graph import compile_recipe
 
-    compiled = compile_recipe(_load(recipe, set_))
-    line = {"recipe": recipe, "stages": list(compiled.stages)}
-    _print(json.dumps(line) if as_json else f"{recipe}: fine; {len(compiled.stages)} stages: {', '.join(compiled.stages)}")
+    loaded = _load(recipe, set_)
+    compiled = compile_recipe(loaded)
+    line: dict[str, Any] = {"recipe": recipe, "stages": list(compiled.stages)}
+    text = f"{recipe}: fine; {len(compiled.stages)} stages: {', '.join(compiled.stages)}"
+    if plan:
+        from flows.plan import plan_of
+
+        line["plan"], table = plan_of(loaded, profile, gpus, zero, mfu=mfu, tflops=tflops)
+        text = f"{text}\n\n{table}"
+    _print(json.dumps(line) if as_json else text)
 
 
 @recipes.command(name="new")

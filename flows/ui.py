@@ -142,7 +142,8 @@ def _register(api: str, environment: dict[str, str], folder: Path) -> None:
     if not _ask(f"{api}/work_pools/filter", {"work_pools": {"name": {"any_": [POOL]}}}):
         _ask(f"{api}/work_pools/", {"name": POOL, "type": "process"})
     with (folder / "deploy.log").open("wb") as log:
-        command = [*PREFECT, "--no-prompt", "deploy", "--all", "--prefect-file", str(DEPLOYMENTS)]
+        names = [d["name"] for d in read_yaml(DEPLOYMENTS)["deployments"] if d["work_pool"]["name"] == POOL]
+        command = [*PREFECT, "--no-prompt", "deploy", *(word for n in names for word in ("--name", n)), "--prefect-file", str(DEPLOYMENTS)]
         done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={**environment, "PWD": str(Path.cwd())}, check=False)
     if done.returncode:
         raise SetupError(f"{DEPLOYMENTS}: `prefect deploy` refused it: see {folder / 'deploy.log'}")

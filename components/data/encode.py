@@ -121,7 +121,7 @@ class Pictures:
         return 1 + (self.augment.copies if self.augment else 0)
 
     def patches(self, samples: Sequence[Sample], row: int, copy: int = 0) -> list[tuple[np.ndarray, np.ndarray]]:
-        """For every picture of samples[row]: patches float32 (P, D) and grid int64 (1, 3). Raises DataError."""
+        """For every picture of samples[row]: patches float32 (P, D) and grids int64 (views, 3). Raises DataError."""
         return [self._patches(samples[row], (row, n, copy)) for n in range(len(samples[row].images))]
 
     def _patches(self, sample: Sample, key: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
@@ -133,12 +133,11 @@ class Pictures:
             picture = decode(sample.images[number], max_pixels=sys.maxsize)  # curation has refused what is too large
             if self.augment and copy:
                 picture = vary(self.processor.resize(picture), self.augment, rng_of(self.seed, sample.id, number, copy))
-            values, grid = self.processor.image(picture)
+            made = self.processor.image(picture)
         except ImageError as error:
             raise DataError(f"row {sample.id}: {error}: let curation's image_validity filter look at it first") from error
-        made = (values, np.asarray(grid, dtype=np.int64).reshape(1, 3))
         self._kept[key] = made
-        self.room -= values.nbytes
+        self.room -= made[0].nbytes
         while self.room < 0:
             _, (old, _) = self._kept.popitem(last=False)
             self.room += old.nbytes

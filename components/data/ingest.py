@@ -19,7 +19,7 @@ from components.data.canonical import IMAGE_MARK, QUARANTINE_SCHEMA, SCHEMA, Sha
 from components.data.language import language_of
 from components.data.quarantine import RowError, short
 from components.errors import DataError
-from components.models.images import MAX_ASPECT
+from components.models.visual_plan import MAX_ASPECT
 from components.recipe.data import Source
 from components.step import Step
 

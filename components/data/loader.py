@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from components.data.encode import IGNORE, Pictures, Sample
-from components.data.packing import best_fit, share
+from components.data.packing import Packs, best_fit, share
 from components.data.sampler import Order
 
 Entry = tuple[int, int]
@@ -33,7 +33,7 @@ class MicroBatch:
     pixel_values: torch.Tensor | None
     """float32 (patches, patch values) of all pictures in the order of their marks, or None"""
     image_grid_thw: torch.Tensor | None
-    """int64 (pictures, 3) or None"""
+    """int64 (views, 3) or None"""
 
     def to(self, device: torch.device) -> dict[str, torch.Tensor | None]:
         """The model's arguments, on `device`."""
@@ -49,11 +49,15 @@ class StepBatch:
     """learned tokens over all ranks: the loss is the mean over these"""
     num_tokens: int
     """tokens over all ranks, without padding"""
+    num_samples: int
+    """samples over all ranks"""
 
 
 class Loader:
-    """Batches of `samples_per_step` samples over all ranks, in the global order `order` over `samples`.
+    """Batches of `samples_per_step` samples, or of `packs_per_step` packed rows, over all ranks, in the global order `order` over `samples`.
 
+    Samples: a rank gets its share of the step's samples and packs them. Packed rows: they are the same for every number of ranks (see `Packs`),
+    nearly full, and a rank gets whole rows.
     `max_tokens` bounds a row and also the size of a micro-batch (rows x longest row). `long_rows` packs rows up to `max_tokens`,
     which suits variable-length attention kernels; without it a row is only as long as the longest sample of the share (see `row_target`).
     Results are equal to float tolerance either way. Every sample must have at most `max_tokens` tokens.
@@ -65,7 +69,8 @@ class Loader:
         order: Order,
         pictures: Pictures,
         *,
-        samples_per_step: int,
+        samples_per_step: int | None = None,
+        packs_per_step: int | None = None,
         max_tokens: int,
         pad_id: int,
         rank: int = 0,
@@ -73,18 +78,32 @@ class Loader:
         long_rows: bool = False,
     ) -> None:
         self.samples, self.order, self.pictures = samples, order, pictures
-        self.samples_per_step, self.max_tokens, self.pad_id = samples_per_step, max_tokens, pad_id
+        if (samples_per_step is None) == (packs_per_step is None):
+            raise ValueError("give exactly one of samples_per_step and packs_per_step")
+        self.packs = None if packs_per_step is None else Packs([len(s) for s in samples], order, max_tokens)
+        self.units_per_step: int = samples_per_step or packs_per_step or 0
+        self.max_tokens, self.pad_id = max_tokens, pad_id
         self.rank, self.num_ranks, self.long_rows = rank, num_ranks, long_rows
+
+    @property
+    def units_per_epoch(self) -> int:
+        """Samples, or packed rows, of one pass over the data."""
+        return len(self.samples) if self.packs is None else self.packs.per_epoch
 
     def step(self, number: int) -> StepBatch:
         """The batch of optimizer step `number` (from 0) for this rank."""
-        start = number * self.samples_per_step
-        rows = [(self.order[i], i // len(self.samples) % self.pictures.copies) for i in range(start, start + self.samples_per_step)]
-        lengths = [len(self.samples[r]) for r, _ in rows]
-        plans = [self._plan([rows[i] for i in part]) for part in share(lengths, self.num_ranks)]
+        units = range(number * self.units_per_step, (number + 1) * self.units_per_step)
+        copies = self.pictures.copies
+        if self.packs is None:
+            rows = [(self.order[i], i // len(self.samples) % copies) for i in units]
+            plans = [self._plan([rows[i] for i in part]) for part in share(self._lengths(rows), self.num_ranks)]
+        else:
+            packed = [[(row, self.packs.epoch(i) % copies) for row in self.packs[i]] for i in units]
+            rows = [entry for pack in packed for entry in pack]
+            plans = [self._stacks([packed[i] for i in part]) for part in share([self._tokens(pack) for pack in packed], self.num_ranks)]
         mine = [self._stack(stack) for stack in plans[self.rank]]
         mine += [self._blank() for _ in range(max(map(len, plans)) - len(mine))]
-        return StepBatch(mine, sum(self.samples[r].num_answer_tokens for r, _ in rows), sum(lengths))
+        return StepBatch(mine, sum(self.samples[r].num_answer_tokens for r, _ in rows), self._tokens(rows), len(rows))
 
     def all(self) -> list[MicroBatch]:
         """Every sample once, its pictures as they are, in as few micro-batches as one rank needs for them."""
@@ -94,10 +113,13 @@ class Loader:
         """Micro-batches -> packed rows -> samples, for the samples of one rank."""
         if not rows:
             return []
-        lengths = [len(self.samples[r]) for r, _ in rows]
+        lengths = self._lengths(rows)
         target = self.max_tokens if self.long_rows else row_target(lengths)
-        packed = [[rows[i] for i in row] for row in best_fit(lengths, target)]
-        packed.sort(key=lambda row: -self._tokens(row))  # stable: equal input, equal micro-batches
+        return self._stacks([[rows[i] for i in row] for row in best_fit(lengths, target)])
+
+    def _stacks(self, packed: list[list[Entry]]) -> list[list[list[Entry]]]:
+        """Packed rows -> micro-batches of them."""
+        packed = sorted(packed, key=lambda row: -self._tokens(row))  # stable: equal input, equal micro-batches
         stacks: list[list[list[Entry]]] = []
         for row in packed:
             if stacks and (len(stacks[-1]) + 1) * self._tokens(stacks[-1][0]) <= self.max_tokens:
@@ -106,8 +128,11 @@ class Loader:
                 stacks.append([row])
         return stacks
 
+    def _lengths(self, row: list[Entry]) -> list[int]:
+        return [len(self.samples[s]) for s, _ in row]
+
     def _tokens(self, row: list[Entry]) -> int:
-        return sum(len(self.samples[s]) for s, _ in row)
+        return sum(self._lengths(row))
 
     def _stack(self, stack: list[list[Entry]]) -> MicroBatch:
         width = self._tokens(stack[0])

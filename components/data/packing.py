@@ -1,6 +1,13 @@
 """Samples of many lengths into rows of one: best-fit decreasing, never splitting a sample. Pure functions of the lengths."""
 
+import hashlib
+from bisect import bisect_right
 from collections.abc import Sequence
+
+from components.data.sampler import Order
+
+WINDOW = 4096
+"""Samples that are packed together: enough to fill rows to more than 99.5 %, few enough that their order stays random (benchmarks/packing.py)."""
 
 
 def best_fit(lengths: Sequence[int], capacity: int) -> list[list[int]]:
@@ -45,3 +52,48 @@ def share(lengths: Sequence[int], num_ranks: int) -> list[list[int]]:
         shares[rank].append(i)
         loads[rank] += lengths[i]
     return [sorted(s) for s in shares]
+
+
+class Packs:
+    """Endless stream of packed rows over the global order: `packs[i]` is the list of sample numbers in row i >= 0.
+
+    Every epoch is cut into windows of consecutive samples and each window is packed by itself, so a row depends on lengths and order alone:
+    never on how many processes share the rows. Rows of a window come in an order drawn by the seed, because packing puts long samples first.
+    Raises ValueError, as `best_fit`, when a sample is longer than `capacity`.
+    """
+
+    def __init__(self, lengths: Sequence[int], order: Order, capacity: int, window: int = WINDOW) -> None:
+        self.lengths, self.order, self.capacity, self.window = lengths, order, capacity, window
+        self._rows: list[list[int]] = []
+        self._epochs: list[int] = []
+        """rows after each packed epoch"""
+
+    def __getitem__(self, row: int) -> list[int]:
+        while row >= len(self._rows):
+            self._pack_epoch()
+        return self._rows[row]
+
+    def epoch(self, row: int) -> int:
+        """The pass over the data, from 0, that row belongs to."""
+        while row >= len(self._rows):
+            self._pack_epoch()
+        return bisect_right(self._epochs, row)
+
+    @property
+    def per_epoch(self) -> int:
+        """Rows of the first epoch; later ones have about as many."""
+        if not self._epochs:
+            self._pack_epoch()
+        return self._epochs[0]
+
+    def _pack_epoch(self) -> None:
+        first = len(self._epochs) * self.order.num_rows
+        for start in range(first, first + self.order.num_rows, self.window):
+            numbers = [self.order[i] for i in range(start, min(start + self.window, first + self.order.num_rows))]
+            packed = best_fit([self.lengths[n] for n in numbers], self.capacity)
+            order = sorted(range(len(packed)), key=lambda r, at=start: self._drawn(at, r))
+            self._rows += [[numbers[i] for i in packed[r]] for r in order]
+        self._epochs.append(len(self._rows))
+
+    def _drawn(self, start: int, row: int) -> bytes:
+        return hashlib.sha256(f"{self.order.seed}/{self.order.stage}/{start}/{row}".encode()).digest()

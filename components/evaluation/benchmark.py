@@ -1,7 +1,7 @@
 """Benchmark files: VLMEvalKit-style TSV, read whole and checked row by row before a model is loaded.
 
 Columns `index` (unique integer), `image` (base64, or the index of the row that holds the picture, or empty), `question`,
-`answer`; optional `category` (the kind of question) and `language` (else told by the script). Other columns are allowed and not read.
+`answer`; optional `category` (the kind of question), `language` (else told by the script), `hint`, and options `A`, `B`, ... Others are not read.
 Commas or semicolons instead of tabs are read as well.
 """
 
@@ -9,8 +9,9 @@ import base64
 import csv
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from string import ascii_uppercase
 
 from components.data.language import language_of
 from components.errors import DataError
@@ -33,6 +34,9 @@ class Question:
     answer: str
     kind: str = "general"
     language: str = "en"
+    hint: str = ""
+    options: dict[str, str] = field(default_factory=dict)
+    """letter -> text, where the file has columns A, B, ..."""
 
 
 def read(path: Path) -> list[Question]:
@@ -127,4 +131,6 @@ def _question(where: str, cells: dict[str, str], pictures: dict[int, bytes]) -> 
             raise DataError(f"{where}: the image {reference!r} is neither base64 nor the index of a row that holds a picture")
         image = pictures[int(reference)]
     language = cells.get("language", "").strip() or language_of(f"{cells['question']} {cells['answer']}")
-    return Question(where, own, image, cells["question"], cells["answer"], cells.get("category", "").strip() or "general", language)
+    kind = cells.get("category", "").strip() or "general"
+    options = {letter: cells[letter] for letter in ascii_uppercase if cells.get(letter, "").strip()}
+    return Question(where, own, image, cells["question"], cells["answer"], kind, language, cells.get("hint", "").strip(), options)

@@ -5,7 +5,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from components.evaluation.judging import Record
-from components.evaluation.rulesets import find
 
 MOST_ANSWERS = 12
 """A kind of question with more right answers than this has no table."""
@@ -34,21 +33,21 @@ Pair = tuple[str, str]
 """Right and given answer, as the rule set reads them."""
 
 
-def confusions(records: Iterable[Record], ruleset: str) -> list[Confusion]:
+def confusions(records: Iterable[Record]) -> list[Confusion]:
     """One for each kind and language, sorted."""
-    return [_confusion(kind, language, pairs) for (kind, language), pairs in sorted(_groups(records, ruleset).items())]
+    return [_confusion(kind, language, pairs) for (kind, language), pairs in sorted(_groups(records).items())]
 
 
-def most_frequent(records: Iterable[Record], ruleset: str) -> float:
+def most_frequent(records: Iterable[Record]) -> float:
     """The accuracy of always giving each kind's and language's most frequent right answer: what can be had without looking."""
-    groups = _groups(records, ruleset).values()
+    groups = _groups(records).values()
     return sum(max(Counter(right for right, _ in pairs).values()) for pairs in groups) / sum(map(len, groups))
 
 
-def _groups(records: Iterable[Record], ruleset: str) -> dict[tuple[str, str], list[Pair]]:
-    read, groups = find(ruleset), {}
+def _groups(records: Iterable[Record]) -> dict[tuple[str, str], list[Pair]]:
+    groups: dict[tuple[str, str], list[Pair]] = {}
     for r in records:
-        groups.setdefault((r.question.kind, r.question.language), []).append((read(r.question.answer), r.extracted))
+        groups.setdefault((r.question.kind, r.question.language), []).append((r.expected, r.extracted))
     return groups
 
 

@@ -8,7 +8,7 @@ import torch
 from PIL.Image import Image
 
 from components.data.images import ImageError, decode
-from components.errors import DataError
+from components.errors import DataError, RecipeError
 from components.evaluation.benchmark import Question
 from components.models.checkpoint import load_model
 from components.models.errors import ModelError
@@ -22,12 +22,16 @@ BATCHES_AT_ONCE = 8
 """Batches whose pictures are in memory together; `answer` sorts within them by length, so that little is padded."""
 
 K = TypeVar("K")
+Bounds = Mapping[str, int | None]
 
 
-def predict(models: Mapping[K, Path], benchmarks: Mapping[str, list[Question]], max_new_tokens: int, batch: int) -> dict[tuple[K, str], list[str]]:
+def predict(
+    models: Mapping[K, Path], benchmarks: Mapping[str, list[Question]], max_new_tokens: int, batch: int, bounds: Mapping[str, Bounds] | None = None
+) -> dict[tuple[K, str], list[str]]:
     """(model, benchmark) -> answers in the order of the questions. One model is in memory at a time.
 
-    `max_new_tokens`: longest answer, tokens; `batch`: questions answered together. CPU threads are the runtime profile's, because
+    `max_new_tokens`: longest answer, tokens; `batch`: questions answered together; `bounds`: of a benchmark's
+    pictures, in the place of the model's own (see `visual_plan.within`). CPU threads are the runtime profile's, because
     another number changes the last bits. Raises DataError for a damaged picture (names file and row) or model directory.
     """
     torch.set_num_threads(step_profile().threads)
@@ -41,8 +45,15 @@ def predict(models: Mapping[K, Path], benchmarks: Mapping[str, list[Question]], 
             model, processor = _load(models[key])
             loaded = (key,)
         questions = benchmarks[name][start : start + size]
-        answers[key, name] += _answer(model, processor, questions, max_new_tokens=max_new_tokens, batch=batch)
+        answers[key, name] += _answer(model, _bounded(processor, name, (bounds or {}).get(name, {})), questions, max_new_tokens=max_new_tokens, batch=batch)
     return answers
+
+
+def _bounded(processor: Any, name: str, bounds: Bounds) -> Any:
+    try:
+        return processor.within(**bounds)
+    except ModelError as error:
+        raise RecipeError(f"evaluate.benchmarks.{name}: {error}") from error
 
 
 def _load(folder: Path) -> tuple[Any, Any]:

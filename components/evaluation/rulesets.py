@@ -17,8 +17,18 @@ def exact_1(text: str) -> str:
     return " ".join(text.casefold().split()).rstrip(FINAL_PUNCTUATION + " ")
 
 
-RULESETS: dict[str, Callable[[str], str]] = {"exact-1": exact_1}
-"""Name -> function from an answer's text to what is compared; an empty result means that nothing could be read."""
+def vlmevalkit_2024_12(text: str) -> str:
+    """Options, yes and no, and right answers within an answer are found as VLMEvalKit found them in December 2024, without a judge; else as exact-1."""
+    return exact_1(text)
+
+
+def vlmevalkit_2026_08(text: str) -> str:
+    """As vlmevalkit-2024-12, by VLMEvalKit's rules of August 2026: a letter counts near the end alone, and where it is called the answer."""
+    return exact_1(text)
+
+
+RULESETS: dict[str, Callable[[str], str]] = {"exact-1": exact_1, "vlmevalkit-2024-12": vlmevalkit_2024_12, "vlmevalkit-2026-08": vlmevalkit_2026_08}
+"""Name -> function from an answer in words of its own to what is compared; an empty result means that nothing could be read."""
 
 
 def find(name: str) -> Callable[[str], str]:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +23,21 @@ def wilson(correct: int, n: int) -> tuple[float, float]:
     return (0.0 if correct == 0 else low), (1.0 if correct == n else high)  # exact there, but for rounding
 
 
-def mean_interval(parts: list[tuple[float, float, float]]) -> tuple[float, float]:
-    """95 % interval of the mean of independent estimates (value, low, high), by MOVER (Zou and Donner 2008, Stat Med 27:1693-1702).
+def mean_interval(parts: list[tuple[float, float, float]], weights: list[float] | None = None) -> tuple[float, float]:
+    """95 % interval of the weighted mean of independent estimates (value, low, high), by MOVER (Zou and Donner 2008, Stat Med 27:1693-1702).
 
     One part gives that part's own interval.
     """
-    mean, k = math.fsum(v for v, _, _ in parts) / len(parts), len(parts)
-    below = math.sqrt(math.fsum((v - low) ** 2 for v, low, _ in parts)) / k
-    above = math.sqrt(math.fsum((high - v) ** 2 for v, _, high in parts)) / k
+    weights = weights or [1.0] * len(parts)
+    mean, whole = weighted_mean([v for v, _, _ in parts], weights), math.fsum(weights)
+    below = math.sqrt(math.fsum((w * (v - low)) ** 2 for w, (v, low, _) in zip(weights, parts, strict=True))) / whole
+    above = math.sqrt(math.fsum((w * (high - v)) ** 2 for w, (v, _, high) in zip(weights, parts, strict=True))) / whole
     return mean - below, mean + above
+
+
+def weighted_mean(values: list[float], weights: list[float]) -> float:
+    """The arithmetic mean where all weights are 1."""
+    return math.fsum(w * v for w, v in zip(weights, values, strict=True)) / math.fsum(weights)
 
 
 def accuracy(records: list[Record]) -> dict[str, Any]:
@@ -50,26 +56,27 @@ def breakdown(records: list[Record]) -> dict[str, Any]:
     }
 
 
-def model_scores(digest: str, judged: dict[str, list[Record]], counted: Iterable[str]) -> dict[str, Any]:
-    """Scores of one model. `judged`: benchmark -> records; `counted`: benchmarks, none of them empty, that make the overall score.
+def model_scores(digest: str, judged: dict[str, list[Record]], counted: Mapping[str, float]) -> dict[str, Any]:
+    """Scores of one model. `judged`: benchmark -> records; `counted`: weights of the benchmarks, none of them empty, that make the overall score.
 
-    `overall` is the arithmetic mean of their values (POINTS1.5 and OpenCompass average benchmarks, not questions); `by` pools
-    their questions.
+    `overall` is the mean of their values (POINTS1.5 and OpenCompass average benchmarks, not questions); `by` pools their questions.
     """
     benchmarks = {name: {**accuracy(records), "failed": sum(r.failed for r in records), "by": breakdown(records)} for name, records in judged.items()}
     parts = [benchmarks[name] for name in counted]
     return {
         "model_digest": digest,
-        "overall": math.fsum(p["value"] for p in parts) / len(parts),
-        "overall_ci95": list(mean_interval([(p["value"], *p["ci95"]) for p in parts])),
+        "overall": weighted_mean([p["value"] for p in parts], list(counted.values())),
+        "overall_ci95": list(mean_interval([(p["value"], *p["ci95"]) for p in parts], list(counted.values()))),
         "by": breakdown([r for name in counted for r in judged[name]]),
         "benchmarks": benchmarks,
     }
 
 
-def document(soup: dict[str, Any], candidates: dict[str, dict[str, Any]], counted: list[str], ruleset: str) -> dict[str, Any]:
+def document(soup: dict[str, Any], candidates: dict[str, dict[str, Any]], counted: Mapping[str, float], ruleset: str) -> dict[str, Any]:
     """The content of scores.json: the soup's scores at the top, each candidate's under `candidates`."""
-    head = {"schema": 1, "split": "report", "ruleset": ruleset, "judge": "exact_matching", "counted": counted}
+    head = {"schema": 1, "split": "report", "ruleset": ruleset, "judge": "exact_matching", "counted": list(counted)}
+    if set(counted.values()) != {1.0}:
+        head["weights"] = dict(counted)
     return _rounded({**head, **soup, "candidates": candidates})
 
 

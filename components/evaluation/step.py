@@ -7,8 +7,9 @@ from components.errors import DataError
 from components.evaluation import curves, plots, records, report, scores
 from components.evaluation.benchmark import Question, read, shuffle_images
 from components.evaluation.candidates import candidates, last_stage
+from components.evaluation.forms import put
 from components.evaluation.held_out import held_out_questions
-from components.evaluation.judging import judge
+from components.evaluation.judging import Record, judge
 from components.evaluation.predict import predict
 from components.recipe.evaluation import Evaluate
 from components.step import Step
@@ -20,13 +21,15 @@ def run(step: Step) -> None:
     """Writes data/records.parquet, scores.json, scores.png and report.html. Models with equal weights and config are run once."""
     config = step.config("evaluate", Evaluate)
     benchmarks = load(step, config)
-    counted = [name for name, b in config.benchmarks.items() if b.overall]
+    counted = {name: b.weight for name, b in config.benchmarks.items() if b.overall}
+    bounds = {name: {"min_pixels": b.min_pixels, "max_pixels": b.max_pixels, "max_tiles": b.max_tiles} for name, b in config.benchmarks.items()}
     models = {"soup": step.input("soup"), **candidates(step)}
 
     digests = {name: scores.model_digest(folder) for name, folder in models.items()}
     distinct = {digest: models[name] for name, digest in digests.items()}
-    answers = predict(distinct, benchmarks, config.max_new_tokens, config.batch)
-    judged = {m: {b: judge(questions, answers[digests[m], b], config.ruleset) for b, questions in benchmarks.items()} for m in models}
+    asked = {name: [put(q, config.benchmarks[name].form) for q in questions] for name, questions in benchmarks.items()}
+    answers = predict(distinct, asked, config.max_new_tokens, config.batch, bounds)
+    judged = {m: {b: _judge(questions, answers[digests[m], b], config, b) for b, questions in asked.items()} for m in models}
 
     results = {m: scores.model_scores(digests[m], judged[m], counted) for m in models}
     content = scores.document(results.pop("soup"), results, counted, config.ruleset)
@@ -42,6 +45,11 @@ def run(step: Step) -> None:
         trained={name: curves.read(folder.parent) for name, folder in ({**(candidates(step) or last_stage(step)), **_learned(step)}).items()},
         selection=json.loads(step.file(SELECTION).read_text(encoding="utf-8")),
     )
+
+
+def _judge(questions: list[Question], answers: list[str], config: Evaluate, name: str) -> list[Record]:
+    benchmark = config.benchmarks[name]
+    return judge(questions, answers, config.ruleset, benchmark.form, circular=benchmark.circular)
 
 
 def _learned(step: Step) -> dict[str, Path]:
@@ -60,6 +68,6 @@ def load(step: Step, config: Evaluate) -> dict[str, list[Question]]:
         questions = read(step.file(benchmark.path)) if benchmark.path else held_out_questions(step, "report")
         if benchmark.overall and not questions:
             raise DataError(f"{benchmark.path}: no rows, but evaluate.benchmarks.{name} counts in the overall score: add rows or set overall: false")
-        judge(questions, [""] * len(questions), config.ruleset)
+        judge(questions, [""] * len(questions), config.ruleset, benchmark.form)
         benchmarks[name] = shuffle_images(questions) if benchmark.shuffle_images else questions
     return benchmarks

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
@@ -39,7 +40,7 @@ def save_model(
             raise ModelError("a configuration alone has no weights: give a model or a state_dict.")
         state_dict = model.state_dict()
     weights = _without_tied_head(config, state_dict)
-    _check_names("state_dict", {name: list(tensor.shape) for name, tensor in weights.items()}, _shapes(config))
+    _check_names("state_dict", {name: list(tensor.shape) for name, tensor in weights.items()}, shapes(config))
     names = {dtype: name for name, dtype in DTYPES.items()}
     dtype = _one_dtype("state_dict", {name: names.get(tensor.dtype, str(tensor.dtype)) for name, tensor in weights.items()})
     _check_pair(folder, config, processor)
@@ -77,6 +78,9 @@ def load_config(folder: str | Path) -> VLMConfig:
     values = read_json(path)
     if values.get("model_type") != VLMConfig.model_type:
         raise ModelError(f"{path}: model_type is {values.get('model_type')!r}, expected {VLMConfig.model_type!r}: this is not a Stockpot model.")
+    for part in VLMConfig.sub_configs_defaults:
+        if not isinstance(values.get(part), dict):
+            raise ModelError(f"{path}: not a valid configuration: {part} must be an object.")
     try:
         return VLMConfig.from_dict(values)
     except (TypeError, ValueError, KeyError, StrictDataclassError) as error:
@@ -111,7 +115,7 @@ def _without_tied_head(config: VLMConfig, state_dict: Mapping[str, torch.Tensor]
     return weights
 
 
-def _shapes(config: VLMConfig) -> dict[str, list[int]]:
+def shapes(config: VLMConfig) -> dict[str, list[int]]:
     """Shapes of all stored tensors, from a model that allocates nothing."""
     with torch.device("meta"), no_init_weights():
         model = VLMForConditionalGeneration._from_config(config)
@@ -141,16 +145,22 @@ def _one_dtype(where: str, names: Mapping[str, str]) -> torch.dtype:
 
 def _check_pair(where: str | Path, config: VLMConfig, processor: Processor) -> None:
     """Model and processor must speak of the same patches and tokens."""
-    vision = config.vision
+    vision = config.vision.to_dict()
     pairs = {
         "image_token_id": (config.image_token_id, processor.image_token_id),
-        "patch": (vision.patch_size, processor.patch),
+        "patch": (_square(vision["patch_size"]), processor.patch),
         "merge": (config.merge, processor.merge),
-        "merge of the tower": (vision.spatial_merge_size, processor.merge),
-        "temporal_patch": (vision.temporal_patch_size, processor.temporal_patch),
+        "merge of the tower": (vision.get("spatial_merge_size", config.merge), processor.merge),
+        "temporal_patch": (vision.get("temporal_patch_size", 1), processor.temporal_patch),
+        "size of a view": (_square(vision.get("image_size")), getattr(processor.resolution, "size", None)),
     }
     for name, (model_value, processor_value) in pairs.items():
         if model_value != processor_value:
             raise ModelError(f"{where}: {name} is {model_value} for the model and {processor_value} for the processor: they do not belong together.")
     if len(processor.tokenizer) > config.llm.vocab_size:
         raise ModelError(f"{where}: the tokenizer has {len(processor.tokenizer)} tokens, the model {config.llm.vocab_size}: they do not belong together.")
+
+
+def _square(size: Any) -> Any:
+    """The side of a square that configurations write as a number or as a pair."""
+    return size[0] if isinstance(size, list | tuple) else size

@@ -1,29 +1,34 @@
 """Configuration of the composed model: the two stock configurations of its parts, and what joins them."""
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from huggingface_hub.dataclasses import strict
-from transformers import Qwen2Config
+from transformers import AutoConfig
 from transformers.configuration_utils import PreTrainedConfig, SubConfigSpec
-from transformers.models.qwen2_vl.configuration_qwen2_vl import Qwen2VLVisionConfig
+
+Pool = Literal["patch_merge", "pixel_unshuffle", "none"]
 
 
 @strict
 class VLMConfig(PreTrainedConfig):
-    """POINTS1.5's composition: tower -> connector -> language model.
+    """Tower -> pooling -> connector -> language model; `vision` and `llm` are stock configurations, their `model_type` says which part it is.
 
-    `merge` counts the patches per side that become one token. `min_pixels` and `max_pixels` are the area that pictures were trained at.
+    `select_layer`: the tower layer whose output is used, counted from the end (-1: the last); the layers behind it are not built.
+    `pool`, `merge`: `merge` x `merge` neighbouring patches become one token; see `connector.py`.
     """
 
     model_type: ClassVar[str] = "stockpot_vlm"
-    sub_configs_defaults: ClassVar[dict[str, SubConfigSpec]] = {"vision": SubConfigSpec(Qwen2VLVisionConfig), "llm": SubConfigSpec(Qwen2Config)}
+    sub_configs_defaults: ClassVar[dict[str, SubConfigSpec]] = {
+        "vision": SubConfigSpec(AutoConfig, model_type="qwen2_vl_vision"),
+        "llm": SubConfigSpec(AutoConfig, model_type="qwen2"),
+    }
 
-    vision: Any = None  # Qwen2VLVisionConfig; the base class makes one of a dict
-    llm: Any = None  # Qwen2Config
+    vision: Any = None  # Qwen2VLVisionConfig, CLIPVisionConfig or InternVLVisionConfig; the base class makes one of a dict
+    llm: Any = None  # Qwen2Config or LlamaConfig
+    select_layer: int = -1
+    pool: Pool = "patch_merge"
     merge: int = 2
     image_token_id: int = 151655
-    min_pixels: int = 3136
-    max_pixels: int = 12_845_056
     tie_word_embeddings: bool = False
 
     def __post_init__(self, **kwargs: Any) -> None:

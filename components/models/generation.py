@@ -80,4 +80,4 @@ def _pictures(processor: Processor, images: Sequence[Image.Image | None], device
     if not rows:
         return {}
     pixels = torch.cat([torch.from_numpy(values) for values, _ in rows])
-    return {"pixel_values": pixels.to(device, dtype), "image_grid_thw": torch.tensor([grid for _, grid in rows], device=device)}
+    return {"pixel_values": pixels.to(device, dtype), "image_grid_thw": torch.cat([torch.from_numpy(grids) for _, grids in rows]).to(device)}

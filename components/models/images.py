@@ -1,64 +1,62 @@
-"""Pictures as patch rows: Qwen2-VL's native-resolution preprocessing (arXiv 2409.12191, section 2.1) with the exception that POINTS1.5 makes."""
+"""Pictures as patch rows, as their visual plan says: Qwen2-VL's row format (arXiv 2409.12191, section 2.1) for every tower."""
 
-import math
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image
 
-from .errors import ModelError
+from .visual_plan import VisualPlan
 
-MAX_ASPECT = 200
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
-def smart_size(width: int, height: int, factor: int, min_pixels: int, max_pixels: int) -> tuple[int, int]:
-    """(width, height) that a picture is resized to: multiples of `factor`, area within the bounds, aspect ratio about kept.
-
-    As Qwen2-VL's smart_resize. POINTS1.5's exception: an aspect ratio over 200 is refused only when both sides are at least `factor`,
-    so tiny pictures pass. Ours: where rounding up, or a side of one `factor`, would pass `max_pixels`, the longer side is cut.
-    Raises ModelError for such an aspect ratio.
-    """
-    if min(width, height) >= factor and max(width, height) > MAX_ASPECT * min(width, height):
-        raise ModelError(f"a picture of {width}x{height} pixels is more than {MAX_ASPECT} times as long as wide: crop it.")
-    w, h = round(width / factor) * factor, round(height / factor) * factor
-    if w * h > max_pixels:
-        beta = math.sqrt(width * height / max_pixels)
-        w, h = (max(factor, math.floor(side / beta / factor) * factor) for side in (width, height))
-    elif w * h < min_pixels:
-        beta = math.sqrt(min_pixels / (width * height))
-        w, h = (math.ceil(side * beta / factor) * factor for side in (width, height))
-    if w * h > max_pixels:
-        short = min(w, h, math.isqrt(max_pixels) // factor * factor)
-        longest = max_pixels // short // factor * factor
-        w, h = min(w, longest if w >= h else short), min(h, short if w >= h else longest)
-    return w, h
-
-
-def normalisation_table() -> np.ndarray:
-    """(3, 256) float32: the value of a byte of each channel after x/255 and CLIP's mean and deviation."""
+def normalisation_table(mean: Sequence[float] = CLIP_MEAN, std: Sequence[float] = CLIP_STD) -> np.ndarray:
+    """(3, 256) float32: the value of a byte of each channel after x/255, mean and deviation."""
     levels = (np.arange(256, dtype=np.float64) * (1 / 255)).astype(np.float32)
-    mean, std = np.array(CLIP_MEAN, np.float32)[:, None], np.array(CLIP_STD, np.float32)[:, None]
-    return (levels - mean) / std
+    return (levels - np.array(mean, np.float32)[:, None]) / np.array(std, np.float32)[:, None]
 
 
 TABLE = normalisation_table()
 
 
-def patch_rows(image: Image.Image, size: tuple[int, int], patch: int, merge: int, temporal_patch: int) -> tuple[np.ndarray, tuple[int, int, int]]:
+def views(image: Image.Image, plan: VisualPlan, background: tuple[int, ...] = (0, 0, 0)) -> list[Image.Image]:
+    """The RGB pictures that the tower sees: those of `plan.boxes` (bicubic), the thumbnail last. `background` fills what a padded canvas leaves free."""
+    if image.mode != "RGB":
+        image = image.convert("RGB")
+    if plan.pad:
+        image = _square(image, background)
+    canvas = _resized(image, plan.canvas)
+    found = [canvas] if plan.view == plan.canvas else [canvas.crop(box) for box in plan.boxes]
+    return [*found, _resized(image, plan.view)] if plan.thumbnail else found
+
+
+def patch_rows(image: Image.Image, size: tuple[int, int], patch: int, merge: int, temporal_patch: int, *, table: np.ndarray = TABLE) -> np.ndarray:
     """Resizes to `size` (bicubic) and cuts into rows, `merge` x `merge` windows one after the other.
 
-    Returns ((P, 3 * temporal_patch * patch^2) float32, grid (1, rows, columns) in patches); equal to transformers' Qwen2VLImageProcessorPil.
+    Returns (P, 3 * temporal_patch * patch^2) float32; equal to transformers' Qwen2VLImageProcessorPil.
     The work on pixels is done on bytes; normalisation is a table of 256 values a channel, and the frame is repeated last.
     """
     if image.mode != "RGB":
         image = image.convert("RGB")
-    if image.size != size:
-        image = image.resize(size, Image.Resampling.BICUBIC)
     rows, columns = size[1] // patch, size[0] // patch
-    windows = np.asarray(image).reshape(rows // merge, merge, patch, columns // merge, merge, patch, 3)
+    windows = np.asarray(_resized(image, size)).reshape(rows // merge, merge, patch, columns // merge, merge, patch, 3)
     pixels = windows.transpose(6, 0, 3, 1, 4, 2, 5).reshape(3, rows * columns, patch * patch)
     out = np.empty((rows * columns, 3, temporal_patch, patch * patch), np.float32)
     for channel in range(3):
-        out[:, channel] = TABLE[channel].take(pixels[channel])[:, None]
-    return out.reshape(rows * columns, -1), (1, rows, columns)
+        out[:, channel] = table[channel].take(pixels[channel])[:, None]
+    return out.reshape(rows * columns, -1)
+
+
+def _resized(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    return image if image.size == size else image.resize(size, Image.Resampling.BICUBIC)
+
+
+def _square(image: Image.Image, background: tuple[int, ...]) -> Image.Image:
+    """The picture in the middle of a square, as LLaVA-1.5's expand2square."""
+    side = max(image.size)
+    square = Image.new("RGB", (side, side), background)
+    square.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
+    return square

@@ -1,9 +1,10 @@
-"""The processor: pictures to patch rows, conversations to token ids and labels. The only place that counts image tokens."""
+"""The processor: pictures to patch rows, conversations to token ids and labels. Token counts of pictures are their visual plan's."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -11,10 +12,11 @@ from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
 from .errors import ModelError
-from .images import patch_rows, smart_size
+from .images import CLIP_MEAN, CLIP_STD, normalisation_table, patch_rows, views
 from .json_file import read_json, write_json
 from .template import Messages, Piece, Template, chat, num_images, plain
 from .tokenizer import END_OF_TEXT, IM_END, IMAGE_PAD, SPECIAL_TOKENS
+from .visual_plan import Resolution, VisualPlan, from_dict, to_dict, within
 
 IGNORED = -100
 CONFIG, TOKENIZER, TOKENIZER_CONFIG = "processor_config.json", "tokenizer.json", "tokenizer_config.json"
@@ -34,16 +36,26 @@ class Encoded:
 class Processor:
     """Turns pictures and conversations into model inputs.
 
-    `patch`, `merge`, `temporal_patch`: as in the tower. `min_pixels`, `max_pixels`: area that pictures are resized into. It can be pickled.
+    `patch`, `merge`, `temporal_patch`: as in the tower. `resolution`: how pictures become views. `mean`, `std`: of the channels, of values in [0, 1].
+    It can be pickled.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast, *, patch: int, merge: int, temporal_patch: int, min_pixels: int, max_pixels: int) -> None:
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerFast,
+        *,
+        patch: int,
+        merge: int,
+        temporal_patch: int,
+        resolution: Resolution,
+        mean: Sequence[float] = CLIP_MEAN,
+        std: Sequence[float] = CLIP_STD,
+    ) -> None:
         self.tokenizer = tokenizer
         self.patch, self.merge, self.temporal_patch = patch, merge, temporal_patch
-        self.min_pixels, self.max_pixels = min_pixels, max_pixels
-        self.factor = patch * merge
-        if max_pixels < max(min_pixels, self.factor**2):
-            raise ModelError(f"max_pixels {max_pixels} must be at least min_pixels {min_pixels} and one window, {self.factor}x{self.factor} pixels.")
+        self.resolution, self.mean, self.std = resolution, tuple(mean), tuple(std)
+        resolution.check(patch, merge)
+        self._table = normalisation_table(self.mean, self.std)
         known = tokenizer.get_vocab()
         if missing := [token for token in (*SPECIAL_TOKENS[:5], IMAGE_PAD) if token not in known]:
             raise ModelError(f"the tokenizer lacks the special tokens {', '.join(missing)}: use one with Qwen2-VL's special tokens.")
@@ -59,24 +71,38 @@ class Processor:
     def __reduce__(self) -> tuple:
         return partial(Processor, self.tokenizer, **self.settings()), ()
 
-    def settings(self) -> dict[str, int]:
+    def settings(self) -> dict[str, Any]:
         """What the processor is made of, besides the tokenizer."""
-        return {name: getattr(self, name) for name in ("patch", "merge", "temporal_patch", "min_pixels", "max_pixels")}
+        return {name: getattr(self, name) for name in ("patch", "merge", "temporal_patch", "resolution", "mean", "std")}
+
+    def within(self, **bounds: int | None) -> "Processor":
+        """The same with other bounds of the resolution, see `visual_plan.within`; itself where none is given. Raises ModelError."""
+        if all(value is None for value in bounds.values()):
+            return self
+        return Processor(self.tokenizer, **{**self.settings(), "resolution": within(self.resolution, **bounds)})
+
+    def plan(self, width: int, height: int) -> VisualPlan:
+        """What becomes of a picture of this size. Raises ModelError for one that is too long and thin."""
+        return self.resolution.plan(width, height, self.patch, self.merge)
 
     def num_image_tokens(self, width: int, height: int) -> int:
-        """Tokens that a picture of this size takes in the language model. Raises ModelError for a picture that is too long and thin."""
-        w, h = smart_size(width, height, self.factor, self.min_pixels, self.max_pixels)
-        return w * h // self.factor**2
+        """Tokens that a picture of this size takes in the language model. Raises ModelError as `plan`."""
+        return self.plan(width, height).num_tokens
 
     def resize(self, image: Image.Image) -> Image.Image:
-        """The picture as large as the tower sees it; `image` gives the same patch rows for it. Raises ModelError as num_image_tokens."""
-        size = smart_size(*image.size, self.factor, self.min_pixels, self.max_pixels)
-        return image if image.size == size else image.resize(size, Image.Resampling.BICUBIC)
+        """The picture as large as the tower sees it; `image` gives the same patch rows for it. One of several views stays as it is: its tiles and
+        its thumbnail come from the same pixels. Raises ModelError as `plan`."""
+        plan = self.plan(*image.size)
+        return self._views(image, plan)[0] if len(plan.grids) == 1 else image
 
-    def image(self, image: Image.Image) -> tuple[np.ndarray, tuple[int, int, int]]:
-        """Patch rows (P, 3 * temporal_patch * patch^2) float32 and grid (1, rows, columns) in patches. Raises ModelError as num_image_tokens."""
-        size = smart_size(*image.size, self.factor, self.min_pixels, self.max_pixels)
-        return patch_rows(image, size, self.patch, self.merge, self.temporal_patch)
+    def image(self, image: Image.Image) -> tuple[np.ndarray, np.ndarray]:
+        """Patch rows (P, 3 * temporal_patch * patch^2) float32 of all views, and their grids int64 (views, 3) in patches. Raises ModelError as `plan`."""
+        plan = self.plan(*image.size)
+        rows = [patch_rows(view, plan.view, self.patch, self.merge, self.temporal_patch, table=self._table) for view in self._views(image, plan)]
+        return np.concatenate(rows) if len(rows) > 1 else rows[0], np.array(plan.grids, dtype=np.int64)
+
+    def _views(self, image: Image.Image, plan: VisualPlan) -> list[Image.Image]:
+        return views(image, plan, background=tuple(int(value * 255) for value in self.mean))
 
     def encode(self, messages: Messages, image_tokens: Sequence[int], template: Template = "chat") -> Encoded:
         """A training sample. `image_tokens` holds the token count of every picture, in order of appearance.
@@ -114,11 +140,15 @@ class Processor:
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
+        self.save_tokenizer(folder)
+        write_json(folder / CONFIG, {**self.settings(), "resolution": to_dict(self.resolution)})
+
+    def save_tokenizer(self, folder: Path) -> None:
+        """tokenizer.json and tokenizer_config.json alone."""
         (folder / TOKENIZER).write_text(self._text.to_str(pretty=True) + "\n", encoding="utf-8")
         special = {"eos_token": self.tokenizer.eos_token, "pad_token": self.tokenizer.pad_token}
         extra = [token for token in self.tokenizer.all_special_tokens if token not in special.values()]
         write_json(folder / TOKENIZER_CONFIG, {"tokenizer_class": "PreTrainedTokenizerFast", **TOKENIZER_SETTINGS, **special, "extra_special_tokens": extra})
-        write_json(folder / CONFIG, self.settings())
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> "Processor":
@@ -131,8 +161,9 @@ class Processor:
         except Exception as error:  # tokenizers raises nothing more special
             raise ModelError(f"{folder / TOKENIZER}: cannot be read: {error}") from error
         try:
+            settings["resolution"] = from_dict(settings["resolution"])
             return cls(PreTrainedTokenizerFast(tokenizer_object=backend, **special), **settings)
-        except TypeError as error:
+        except (TypeError, KeyError) as error:
             raise ModelError(f"{folder / CONFIG}: has other keys than a processor needs: {error}") from error
         except ModelError as error:
             raise ModelError(f"{folder}: {error}") from error

@@ -1,6 +1,6 @@
-"""The vision-language model: Qwen2-VL's tower (native resolution, pictures packed), a connector, a Qwen2 language model with 1-D RoPE.
+"""The vision-language model, composed of parts: a tower, pooling and connector, a stock language model with 1-D RoPE.
 
-POINTS1.5, arXiv 2412.08443, section 2: LLaVA style, the connector's rows stand in place of the embeddings of `<|image_pad|>`.
+LLaVA style (POINTS1.5: arXiv 2412.08443, section 2): the connector's rows stand in place of the embeddings of `<|image_pad|>`.
 """
 
 from typing import Any
@@ -8,23 +8,25 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn import functional as F
-from transformers import GenerationMixin, PreTrainedModel, Qwen2ForCausalLM
+from transformers import GenerationMixin, LlamaForCausalLM, PreTrainedModel, Qwen2ForCausalLM
 from transformers.modeling_outputs import CausalLMOutputWithPast
-from transformers.models.qwen2_vl.modeling_qwen2_vl import Qwen2VisionTransformerPretrainedModel
 
 from .config import VLMConfig
 from .connector import Connector
 from .errors import ModelError
+from .towers import build_tower
+from .varlen import NAME as VARLEN
 
 IGNORED = -100
+ATTENTION = ("sdpa", "eager", "flash_attention_2", VARLEN)
+"""`attn_implementation`s that keep packed samples apart."""
 GROUPS = ("vision", "connector", "llm")
+LLMS: dict[str, type[Qwen2ForCausalLM | LlamaForCausalLM]] = {"qwen2": Qwen2ForCausalLM, "llama": LlamaForCausalLM}
+"""Language models by the `model_type` of their configuration."""
 
 
 class VLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
-    """Tower -> connector -> language model.
-
-    Module groups: `vision`, `connector`, `llm`. The tower's own merger is an Identity: it is never used, so it owns no weights.
-    """
+    """Tower -> pooling and connector -> language model. Module groups: `vision`, `connector`, `llm`."""
 
     config: VLMConfig
     config_class = VLMConfig
@@ -37,10 +39,11 @@ class VLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
 
     def __init__(self, config: VLMConfig) -> None:
         super().__init__(config)
-        self.vision = Qwen2VisionTransformerPretrainedModel(config.vision)
-        self.vision.merger = nn.Identity()  # pyright: ignore[reportAttributeAccessIssue]
-        self.connector = Connector(config.vision.embed_dim, config.merge, config.llm.hidden_size)
-        self.llm = Qwen2ForCausalLM(config.llm)
+        if config.llm.model_type not in LLMS:
+            raise ModelError(f"llm.model_type is {config.llm.model_type!r}, known language models: {', '.join(LLMS)}.")
+        self.vision = build_tower(config.vision, config.select_layer, config.merge)
+        self.connector = Connector(config.pool, self.vision.width, config.merge, config.llm.hidden_size)
+        self.llm = LLMS[config.llm.model_type](config.llm)
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
@@ -68,11 +71,10 @@ class VLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
     def features(self, pixel_values: torch.Tensor, image_grid_thw: torch.Tensor) -> torch.Tensor:
         """Language-model tokens of pictures.
 
-        `pixel_values` (P, C*T*p*p) holds the patch rows of all pictures one after the other, `image_grid_thw` (N, 3) their grids in patches.
-        Returns (P / merge^2, hidden). Pictures do not see each other: attention is cut by the tower's cu_seqlens (NaViT packing).
+        `pixel_values` (P, C*T*p*p) holds the patch rows of all views one after the other, `image_grid_thw` (N, 3) their grids in patches;
+        a picture has one view, or several tiles. Returns (P / merge^2, hidden). Views do not see each other.
         """
-        patches = self.vision(pixel_values, grid_thw=image_grid_thw).last_hidden_state
-        return self.connector(patches)
+        return self.connector(self.vision.patches(pixel_values, image_grid_thw))
 
     def forward(
         self,
@@ -94,7 +96,7 @@ class VLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
         Three ways to call it: packed rows = `position_ids` that restart at 0, no `attention_mask`, no cache; padded rows = 2-D
         `attention_mask` (positions are counted from it); one sequence = neither. `num_items_in_batch` replaces the count that the
         loss is divided by (gradient accumulation, several ranks). In training mode tower and connector run even without pictures,
-        on one blank window with weight 0: ranks that skip modules make collective operations of ZeRO disagree.
+        on one blank view with weight 0: ranks that skip modules make collective operations of ZeRO disagree.
         Raises ModelError when packed rows come with a mask or a cache (attention would leak silently between samples) and
         when the pictures do not fill the `<|image_pad|>` places exactly.
         """
@@ -126,21 +128,12 @@ class VLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
     def _embed(self, input_ids: torch.Tensor, pixel_values: torch.Tensor | None, image_grid_thw: torch.Tensor | None) -> torch.Tensor:
         embeds = self.get_input_embeddings()(input_ids)
         if pixel_values is None or image_grid_thw is None:
-            return embeds + self._blank_window(embeds).to(embeds.dtype).sum() * 0.0 if self.training else embeds
+            return embeds + self.features(*self.vision.blank(embeds)).to(embeds.dtype).sum() * 0.0 if self.training else embeds
         features = self.features(pixel_values, image_grid_thw)
         places = input_ids == self.config.image_token_id
         if int(places.sum()) != len(features):
             raise ModelError(f"{len(features)} picture tokens for {int(places.sum())} <|image_pad|> places: encode text and pictures with one processor.")
         return embeds.masked_scatter(places.unsqueeze(-1), features.to(embeds.dtype))
-
-    def _blank_window(self, like: torch.Tensor) -> torch.Tensor:
-        """Tokens (1, hidden) of one grey window of merge x merge patches, with dtype and device of `like`.
-
-        No weight may be looked at here, not even its dtype: under ZeRO-3 it would become a parameter of this module too, on this rank alone.
-        """
-        merge, vision = self.config.merge, self.config.vision
-        width = vision.in_channels * vision.temporal_patch_size * vision.patch_size**2
-        return self.features(like.new_zeros(merge**2, width), torch.tensor([[1, merge, merge]], device=like.device))
 
     @staticmethod
     def _refuse_leaks(position_ids: torch.Tensor | None, attention_mask: torch.Tensor | None, cached: bool) -> None:

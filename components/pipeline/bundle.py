@@ -41,8 +41,8 @@ class Bundle:
         return self.planned["params"]["params.yaml"]
 
     def to_bytes(self) -> bytes:
-        """Canonical JSON."""
-        return json.dumps(asdict(self), sort_keys=True).encode()
+        """JSON, in the order of the plan: the order of the stages in the parameters has a meaning."""
+        return json.dumps(asdict(self)).encode()
 
     @classmethod
     def from_bytes(cls, data: bytes, where: str) -> "Bundle":

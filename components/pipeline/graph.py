@@ -57,16 +57,21 @@ def compile_recipe(recipe: Recipe) -> Compiled:
     for name, source in recipe.sources.items():
         paths = [source.path, *([source.images] if source.images else [])]
         stages[f"ingest-{name}"] = _stage(f"ingest-{name}", [_file(recipe, p) for p in paths], [f"sources.{name}"], metrics=["summary.json"])
+    start = []
+    if recipe.model.weights:
+        folders = [_file(recipe, p.folder) for p in recipe.model.weights.parts.values() if p.folder]
+        stages["weights"] = _stage("weights", folders, ["model", "seed"], metrics=["summary.json"])
+        start = [_out("weights")]
     ingested = [_out(f"ingest-{s}") for s in recipe.sources]
     curve = recipe.held_out.selection > 0
     texts = {n: s for n, s in recipe.stages.items() if s.objective == "text"}
     for name, stage in texts.items():
-        stages |= _training(name, stage, [_out(f"ingest-{s}") for s in stage.data.sources], curve)
+        stages |= _training(name, stage, [_out(f"ingest-{s}") for s in stage.data.sources], start, curve)
     asked = sorted({stage for f in recipe.curation.filters if (stage := stage_of(f))})
     stages["curate"] = _stage("curate", [*ingested, *map(_out, asked)], ["seed", "curation", "sources"], metrics=["counts.json"])
     for name, stage in recipe.stages.items():
         if name not in texts:
-            stages |= _training(name, stage, [_out("curate")], curve)
+            stages |= _training(name, stage, [_out("curate")], start, curve)
     last = list(recipe.stages)[-1]
     finals = [f"{last}-{c}" for c in recipe.stages[last].candidates] or [last]
     learned = [n for n, s in recipe.stages.items() if curve and s.objective == "lm" and n != last]  # their learning curves are reported too
@@ -91,10 +96,13 @@ def compile_recipe(recipe: Recipe) -> Compiled:
     return Compiled({**recipe.model_dump(mode="json"), "engine": engine}, stages)
 
 
-def _training(name: str, stage: Stage, inputs: list[str], curve: bool) -> dict[str, dict[str, Any]]:
-    """One DVC stage per candidate, or one for a stage without candidates. `curve`: rows are held out, so there is a learning curve."""
+def _training(name: str, stage: Stage, inputs: list[str], start: list[str], curve: bool) -> dict[str, dict[str, Any]]:
+    """One DVC stage per candidate, or one for a stage without candidates.
+
+    `start`: public weights, for a stage with none before it. `curve`: rows are held out, so there is a learning curve.
+    """
     plots: list[Any] = [{"loss.csv": {"x": "step", "y": "loss"}}, *([{"curve.csv": {"x": "step", "y": "held_accuracy"}}] if curve else [])]
-    deps = [*inputs, *([_out(stage.init_from)] if stage.init_from else [])]
+    deps = [*inputs, *([_out(stage.init_from)] if stage.init_from else start)]
     first = [] if stage.init_from else ["model"]
     if not stage.candidates:
         return {name: _stage(name, deps, ["seed", "held_out", *first, f"stages.{name}"], metrics=["summary.json"], plots=plots)}

@@ -15,7 +15,7 @@ from components.recipe.model import Model
 from components.recipe.soup import Soup
 from components.recipe.training import Stage
 
-RESERVED = {"draw", "ingest", "curate", "soup", "evaluate", "package", "promote"}
+RESERVED = {"draw", "ingest", "curate", "soup", "evaluate", "package", "promote", "weights"}
 """Step names that a training stage may not take."""
 
 
@@ -60,7 +60,8 @@ class Recipe(Section):
             self._check_stage(name, stage, names[:i], last=i == len(names) - 1)
         for f in self.curation.filters:
             stage = stage_of(f)
-            if stage is not None and (stage not in self.stages or self.stages[stage].objective != "text"):
+            published = stage == "weights" and self.model.weights is not None
+            if stage is not None and not published and (stage not in self.stages or self.stages[stage].objective != "text"):
                 role = "scorer" if isinstance(f, Perplexity) else "judge"
                 raise ValueError(f"curation.filters: {f.kind}: {role} {stage!r} is not a stage with objective text")
             if isinstance(f, Perplexity | TextAnswerable | Grammar):

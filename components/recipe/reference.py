@@ -37,16 +37,22 @@ Checked with the rest, before any work:
 - A candidate may not change `objective` or `init_from`: a soup needs a common start.
 - A stage with objective `text` trains the group `llm` alone.
 - `batch.max_tokens` is at most `model.context`.
-- A `schedule` gives exactly one of `steps` and `epochs`.
-- `data.sources` and a filter's `sources` name sources of the recipe; a filter's `scorer`, and a `judge` that is a name, name a stage with objective `text`.
+- A `batch` gives exactly one of `samples` and `packs`, a `schedule` exactly one of `steps` and `epochs`.
+- `data.sources` and a filter's `sources` name sources of the recipe; a filter's `scorer`, and a `judge` that is a name, name a stage with objective `text`,
+  or `weights` where the model starts from public ones.
 - Where `soup.selection` is null, `held_out.selection` is above 0; where a benchmark's `path` is null, `held_out.report` is.
   Both together leave at least 20 percent.
 - At least one benchmark counts in the overall score.
 - A path below `out/` needs a `draw` section.
-- Names that belong to the pipeline are refused: stages `draw`, `ingest`, `curate`, `soup`, `evaluate`, `package`, `promote`; source `dropped`;
+- Names that belong to the pipeline are refused: stages `draw`, `ingest`, `curate`, `soup`, `evaluate`, `package`, `promote`, `weights`; source `dropped`;
   candidate `soup`.
 - `draw.min_side` is at most `draw.max_side`; `draw.withheld` leaves some pairs for training.
-- Widths are multiples of their heads, `heads` of `kv_heads`; the vision head size is a multiple of 4; `model.min_pixels` is at most `model.max_pixels`.
+- Widths are multiples of their heads, `heads` of `kv_heads`; the head size of `qwen2_vl_vit` is a multiple of 4.
+- `model.min_pixels` is at most `model.max_pixels`.
+- `model.weights` has `whole` alone, or `llm` and maybe `vision`; it goes with `qwen2_vl_vit` and `qwen2`.
+- A `source` in a bucket needs its `digest`, a name on the hub its commit or a digest.
+- `model.resolution.kind` is `native` for `qwen2_vl_vit` and not for the others; `size` goes with the others, a multiple of `patch` times `merge`.
+- `model.connector.pool` `none` goes with `merge` 1, the others with more; `vision.select_layer` is one of `depth`.
 """
 
 NAME_PATTERN = next(m.pattern for m in get_args(Name) if isinstance(m, StringConstraints))

@@ -31,10 +31,21 @@ class StageData(Section):
 
 
 class Batch(Section):
-    """The global batch. How it is cut into micro-batches and ranks is the runtime profile's business."""
+    """The global batch. Exactly one of `samples` and `packs`. How it is cut into micro-batches and ranks is the runtime profile's business."""
 
-    samples: int = Field(gt=0, description="samples per optimizer step over all ranks")
+    samples: int | None = Field(default=None, gt=0, description="samples per optimizer step over all ranks")
+    packs: int | None = Field(
+        default=None,
+        gt=0,
+        description="packed rows of `max_tokens` per optimizer step over all ranks: nearly full, and the same rows however many ranks share them",
+    )
     max_tokens: int = Field(default=4096, gt=0, description="length of a packed sequence, tokens; longer samples are left out, counted and named")
+
+    @model_validator(mode="after")
+    def _one_unit(self) -> "Batch":
+        if (self.samples is None) == (self.packs is None):
+            raise ValueError("give exactly one of samples and packs")
+        return self
 
 
 class Schedule(Section):

@@ -67,7 +67,7 @@ def _show(value: Decimal) -> str:
 
 def _differently(scores: Mapping[str, Any], champion: Mapping[str, Any]) -> str:
     """Says so when the two were not measured in the same way; the verdict stays, a reader must know."""
-    keys = [k for k in ("split", "ruleset", "judge", "counted") if scores.get(k) != champion.get(k)]
+    keys = [k for k in ("split", "ruleset", "judge", "counted", "weights") if scores.get(k) != champion.get(k)]
     if sorted(scores.get("benchmarks", {})) != sorted(champion.get("benchmarks", {})):
         keys.append("benchmarks")
     return f" (measured differently: {', '.join(keys)})" if keys else ""

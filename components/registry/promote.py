@@ -165,7 +165,7 @@ def _barred(digest: str) -> str:
 
 def _kept(scores: Mapping[str, Any]) -> dict[str, Any]:
     """The part of scores.json that the log keeps: all that the gate reads, and a line per benchmark."""
-    kept = {k: scores[k] for k in ("split", "ruleset", "judge", "counted", "overall", "overall_ci95") if k in scores}
+    kept = {k: scores[k] for k in ("split", "ruleset", "judge", "counted", "weights", "overall", "overall_ci95") if k in scores}
     return {**kept, "benchmarks": {n: {k: b.get(k) for k in ("value", "n", "ci95")} for n, b in scores.get("benchmarks", {}).items()}}
 
 

@@ -14,7 +14,7 @@ from components.data.ingest import Ingest
 from components.errors import DataError
 from components.evaluation.benchmark import Question, read
 from components.evaluation.judging import judge
-from components.models.images import MAX_ASPECT
+from components.models.visual_plan import MAX_ASPECT
 from components.recipe.data import Source
 
 LOOKED = 5000

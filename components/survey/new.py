@@ -100,7 +100,7 @@ def _assumed(files: Files, numbers: Sizes) -> list[str]:
     return [
         f"assumed: {stages}; answers are {kind}, of at most {numbers.max_new_tokens} tokens; a vocabulary of at most {numbers.vocab}",
         f"assumed: {split}",
-        f"assumed: pictures may be shifted, turned a little, lighter or darker, but not mirrored: {numbers.copies} varied copies of each",
+        f"assumed: pictures may be shifted, stretched, turned a little, lighter or darker, but not mirrored: {numbers.copies} varied copies of each",
         f"sized for {os.cpu_count()} cores without a GPU: a run takes about {numbers.minutes:.0f} minutes",
     ]
 

@@ -34,7 +34,6 @@ class Sizes:
     describe_steps: int
     instruct_steps: int
     copies: int
-    rotate: int
     """degrees"""
     minutes: float
     """of a run on two cores, roughly"""
@@ -68,7 +67,6 @@ def sizes(files: Files) -> Sizes:
         describe_steps=describe,
         instruct_steps=instruct,
         copies=max(1, min(15, math.ceil(20_000 / max(1, train.usable)))),
-        rotate=6,
         minutes=_minutes(steps, describe, instruct, sum(lengths) / len(lengths)),
     )
 

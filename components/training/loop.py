@@ -50,7 +50,7 @@ def fit(engine: Any, loader: Loader, exam: Exam, run: Run, stopped: Callable[[],
     Raises PermanentError when the loss is not a number; the weights of before that step are then lost on purpose.
     """
     start, history = _resume(engine, run)
-    meter = Meter(run.name, run.total, loader.samples_per_step, start, speaks=engines.rank() == 0)
+    meter = Meter(run.name, run.total, start, speaks=engines.rank() == 0)
     saved, saved_at = start, time.monotonic()
     try:
         for step in range(start, run.total):
@@ -65,9 +65,10 @@ def fit(engine: Any, loader: Loader, exam: Exam, run: Run, stopped: Callable[[],
             history.losses.append(loss)
             history.rates.append(run.config.lr * rate)
             history.tokens += batch.num_tokens
-            meter.step(step + 1, loss, run.config.lr * rate, batch.num_tokens)
+            history.samples += batch.num_samples
+            meter.step(step + 1, loss, run.config.lr * rate, tokens=batch.num_tokens, samples=batch.num_samples)
             if step + 1 in exam.steps:
-                history.curve.append((step + 1, *exam.take(engine)))
+                history.curve.append((step + 1, history.samples, *exam.take(engine)))
             if run.checkpoints and step + 1 > saved and (stop or (due and step + 1 < run.total)):
                 _save(engine, run, step + 1, history)
                 saved, saved_at = step + 1, time.monotonic()

@@ -23,23 +23,26 @@ class History:
     """learning rate of every step (the stage's; a group's own rate is proportional)"""
     tokens: int = 0
     """tokens seen, without padding"""
-    curve: list[tuple[int, float, float]] = field(default_factory=list)
-    """optimizer step, loss (nats per learned token) and accuracy on the held-out rows"""
+    samples: int = 0
+    """samples seen"""
+    curve: list[tuple[int, int, float, float]] = field(default_factory=list)
+    """optimizer step, samples seen, loss (nats per learned token) and accuracy on the held-out rows"""
 
 
 class Meter:
     """Speaks for rank 0; silent on the others. Wall-clock numbers go to reports only, never to outputs."""
 
-    def __init__(self, what: str, total: int, samples_per_step: int, start: int, speaks: bool) -> None:
-        self.total, self.samples_per_step, self.start, self.speaks = total, samples_per_step, start, speaks
+    def __init__(self, what: str, total: int, start: int, speaks: bool) -> None:
+        self.total, self.start, self.speaks = total, start, speaks
         self.began = self.last = time.monotonic()
-        self.tokens = 0
+        self.tokens = self.samples = 0
         bar = speaks and sys.stderr.isatty() and not os.environ.get("STOCKPOT_UNIT")
         self.bar = tqdm(total=total, initial=start, desc=what, unit="step", disable=not bar, leave=False)
 
-    def step(self, done: int, loss: float, rate: float, tokens: int) -> None:
+    def step(self, done: int, loss: float, rate: float, *, tokens: int, samples: int) -> None:
         """After `done` steps of `total`, counted from the very beginning."""
         self.tokens += tokens
+        self.samples += samples
         if not self.speaks:
             return
         self.bar.update()
@@ -52,7 +55,7 @@ class Meter:
         numbers = {
             "loss": loss,
             "lr": rate,
-            "samples_per_second": steps * self.samples_per_step / seconds,
+            "samples_per_second": self.samples / seconds,
             "tokens_per_second": self.tokens / seconds,
             "eta_seconds": (self.total - done) * seconds / steps,
         }

@@ -5,6 +5,7 @@ import json
 import logging
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -70,7 +71,7 @@ class Start:
 
 
 def begin(step: Step, config: TrainingConfig) -> Start:
-    """Reads the stage's rows and its start: the weights of `init_from`, or random ones with a tokenizer trained on these rows.
+    """Reads the stage's rows and its start: the weights of `init_from`, public ones, or random ones with a tokenizer trained on these rows.
 
     Raises DataError for rows or a model folder that cannot be used.
     """
@@ -82,8 +83,8 @@ def begin(step: Step, config: TrainingConfig) -> Start:
     if text_only:
         rows, held = ([without_images(row) for row in part] for part in (rows, held))
     try:
-        if config.init_from:
-            model, processor = load_model(step.input(config.init_from))
+        if folder := _start_folder(step, config):
+            model, processor = load_model(folder)
         else:
             parts = step.config("model", Model)
             tokenizer = train_tokenizer(texts(rows), parts.llm.vocab)
@@ -104,6 +105,13 @@ def begin(step: Step, config: TrainingConfig) -> Start:
     return Start(model, processor, samples, examined, left_out)
 
 
+def _start_folder(step: Step, config: TrainingConfig) -> Path | None:
+    """The model folder that the stage starts from: an earlier stage's, or that of the public weights. None: it starts at random."""
+    if config.init_from:
+        return step.input(config.init_from)
+    return step.input("weights") if step.config("model", Model).weights else None
+
+
 def _some(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """At most EXAM_ROWS of the rows, from all over the files: they may be sorted by answer."""
     order = Order(max(1, len(rows)), 0, "exam")
@@ -119,8 +127,8 @@ def train(step: Step, profile: Profile) -> None:
     optimizer = build_optimizer(start.model, config)
     set_rates(optimizer, 0)
     engine = engines.build_engine(start.model, optimizer, config, profile)
-    total = num_steps(config.schedule, len(start.samples), config.batch.samples)
     loader = build_loader(start.samples, Pictures(start.processor, augment=config.data.augment, seed=step.seed), step, config)
+    total = num_steps(config.schedule, loader.units_per_epoch, loader.units_per_step)
     exam = Exam(build_loader(start.held_out, Pictures(start.processor), step, config).all() if start.held_out else [], total)
     place = os.environ.get("STOCKPOT_CKPT")
     layout = {"processes": engines.num_ranks(), "zero_stage": profile.zero_stage, "precision": profile.precision}
@@ -139,6 +147,7 @@ def build_loader(samples: list[Sample], pictures: Pictures, step: Step, config: 
         Order(len(samples), step.seed, step.name),
         pictures,
         samples_per_step=config.batch.samples,
+        packs_per_step=config.batch.packs,
         max_tokens=config.batch.max_tokens,
         pad_id=pictures.processor.pad_token_id,
         rank=engines.rank(),
@@ -149,8 +158,8 @@ def build_loader(samples: list[Sample], pictures: Pictures, step: Step, config: 
 
 def _frozen(step: Step, config: TrainingConfig, start: Start) -> dict[str, torch.Tensor]:
     """The weights of the frozen groups, from where they came: under bf16 or ZeRO 3 the engine's copy is rounded or in pieces."""
-    if config.init_from:
-        model, _ = load_model(step.input(config.init_from))
+    if folder := _start_folder(step, config):
+        model, _ = load_model(folder)
     else:
         model = build_model(step.config("model", Model), start.processor.tokenizer, step.seed)
     weights = model.state_dict()
@@ -178,10 +187,10 @@ def write_record(step: Step, config: TrainingConfig, start: Start, history: Hist
         with step.side("curve.csv").open("w", encoding="utf-8", newline="") as f:
             rows = csv.writer(f, lineterminator="\n")
             rows.writerow(["step", "samples", "held_loss", "held_accuracy"])
-            rows.writerows([i, i * config.batch.samples, f"{loss:.9g}", f"{accuracy:.9g}"] for i, loss, accuracy in history.curve)
+            rows.writerows([i, samples, f"{loss:.9g}", f"{accuracy:.9g}"] for i, samples, loss, accuracy in history.curve)
     summary = {
         "steps": len(history.losses),
-        "samples": len(history.losses) * config.batch.samples,
+        "samples": history.samples,
         "tokens": history.tokens,
         "first_loss": history.losses[0],
         "final_loss": history.losses[-1],

@@ -5,11 +5,11 @@ import math
 from components.recipe.training import Schedule
 
 
-def num_steps(schedule: Schedule, num_rows: int, samples_per_step: int) -> int:
-    """Optimizer steps of a run: as given, or as many as `epochs` passes over the rows need, rounded up."""
+def num_steps(schedule: Schedule, num_rows: int, rows_per_step: int) -> int:
+    """Optimizer steps of a run: as given, or as many as `epochs` passes over the rows (samples, or packed rows) need, rounded up."""
     if schedule.steps is not None:
         return schedule.steps
-    return max(1, math.ceil((schedule.epochs or 0) * num_rows / samples_per_step - 1e-9))
+    return max(1, math.ceil((schedule.epochs or 0) * num_rows / rows_per_step - 1e-9))
 
 
 def factor(schedule: Schedule, step: int, total: int) -> float:

@@ -30,7 +30,7 @@ def parts() -> tuple[VLMForConditionalGeneration, Processor, list[Sample]]:
     return build_model(config, tokenizer, seed=0), processor, [encode(r, processor, "chat") for r in everything]
 
 
-def loader(samples: list[Sample], processor: Processor, **keys: int | bool) -> Loader:
+def loader(samples: list[Sample], processor: Processor, **keys: int | bool | None) -> Loader:
     settings = {"samples_per_step": 16, "max_tokens": CAPACITY, "pad_id": processor.pad_token_id, **keys}
     return Loader(samples, Order(len(samples), 0, "x"), Pictures(processor), **settings)  # type: ignore[arg-type]
 
@@ -103,6 +103,24 @@ def test_packed_stacked_and_single_samples_have_the_same_loss_and_gradients(part
         loss = total_loss(model, [loader(samples, processor, rank=r, num_ranks=num_ranks, long_rows=long_rows).step(0) for r in range(num_ranks)])
         assert loss.item() == pytest.approx(single.item(), rel=1e-5)
         assert torch.allclose(gradients(model, loss), reference, atol=1e-5)
+
+
+def test_packed_rows_are_the_same_however_many_ranks_share_them(parts: tuple) -> None:
+    model, processor, samples = parts
+    keys = {"samples_per_step": None, "packs_per_step": 4, "long_rows": True}
+    alone = loader(samples, processor, **keys)
+    expected = sorted(unpacked(alone.step(1)))
+    losses = [total_loss(model, [alone.step(1)]).item()]
+    for num_ranks in (2, 3, 64):
+        batches = [loader(samples, processor, rank=r, num_ranks=num_ranks, **keys).step(1) for r in range(num_ranks)]
+        found = sorted(ids for b in batches for ids in unpacked(b))
+        blanks = [ids for ids in found if ids == (processor.pad_token_id,)]
+        assert sorted(ids for ids in found if ids not in blanks) == [ids for ids in expected if stripped(ids, processor.pad_token_id)]
+        assert {b.num_samples for b in batches} == {alone.step(1).num_samples}
+        losses.append(total_loss(model, batches).item())
+    assert losses == pytest.approx([losses[0]] * 4, rel=1e-5)
+    fill = alone.step(0).num_tokens / (4 * CAPACITY)
+    assert alone.units_per_epoch * fill * CAPACITY == pytest.approx(sum(map(len, samples)), rel=0.3)
 
 
 def test_a_step_is_the_same_whether_or_not_the_ones_before_were_made(parts: tuple) -> None:

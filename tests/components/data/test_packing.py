@@ -2,7 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.data.packing import best_fit, share
+from components.data.packing import Packs, best_fit, share
+from components.data.sampler import Order
 
 lengths_of = st.lists(st.integers(1, 64), max_size=80)
 
@@ -49,3 +50,24 @@ def test_ranks_share_all_samples_and_about_equal_tokens(lengths: list[int], num_
     assert sorted(i for s in shares for i in s) == list(range(len(lengths)))
     loads = [sum(lengths[i] for i in s) for s in shares]
     assert max(loads) - min(loads) <= max(lengths, default=0)
+
+
+@given(st.lists(st.integers(1, 64), min_size=1, max_size=80), st.integers(64, 200), st.integers(1, 100))
+def test_packs_hold_every_sample_once_an_epoch_whatever_row_is_asked_for_first(lengths: list[int], capacity: int, window: int) -> None:
+    packs = Packs(lengths, Order(len(lengths), 3, "instruct"), capacity, window)
+    first = packs.per_epoch
+    later = packs[first]
+    epoch = [packs[i] for i in range(first)]
+    assert sorted(n for row in epoch for n in row) == list(range(len(lengths)))
+    assert all(sum(lengths[n] for n in row) <= capacity for row in epoch)
+    assert Packs(lengths, Order(len(lengths), 3, "instruct"), capacity, window)[first] == later
+
+
+def test_another_seed_and_another_epoch_pack_otherwise() -> None:
+    lengths = [7 + i % 50 for i in range(300)]
+    rows = [[packs[i] for i in range(packs.per_epoch)] for packs in (Packs(lengths, Order(300, seed, "instruct"), 128, 100) for seed in (0, 1))]
+    assert rows[0] != rows[1]
+    again = Packs(lengths, Order(300, 0, "instruct"), 128, 100)
+    assert [again[i] for i in range(again.per_epoch, 2 * again.per_epoch)] != rows[0]
+    totals = [sum(lengths[n] for n in row) for row in rows[0]]
+    assert totals != sorted(totals, reverse=True)

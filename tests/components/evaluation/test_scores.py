@@ -39,7 +39,7 @@ def test_one_part_keeps_its_interval_and_more_parts_narrow_it():
 
 def test_scores_of_a_model():
     judged = {"shapes": records(3, 1) + records(1, 3, "count", "zh"), "shuffled": records(0, 4), "text": records(2, 2)}
-    scores = model_scores("d", judged, ["shapes", "text"])
+    scores = model_scores("d", judged, {"shapes": 1, "text": 1})
     assert scores["overall"] == 0.5
     assert scores["benchmarks"]["shapes"]["by"]["kind"]["color"]["value"] == 0.75
     assert scores["benchmarks"]["shapes"]["by"]["language"]["zh"] == {"value": 0.25, "n": 4, "ci95": list(wilson(1, 4))}
@@ -48,22 +48,22 @@ def test_scores_of_a_model():
 
 
 def test_the_overall_score_averages_benchmarks_not_questions():
-    assert model_scores("d", {"large": records(90, 0), "small": records(0, 10)}, ["large", "small"])["overall"] == 0.5
+    assert model_scores("d", {"large": records(90, 0), "small": records(0, 10)}, {"large": 1, "small": 1})["overall"] == 0.5
 
 
 def test_a_benchmark_without_rows_has_no_value():
-    scores = model_scores("d", {"shapes": records(1, 1), "none": []}, ["shapes"])
+    scores = model_scores("d", {"shapes": records(1, 1), "none": []}, {"shapes": 1})
     assert scores["benchmarks"]["none"] == {"value": None, "n": 0, "ci95": None, "failed": 0, "by": {"language": {}, "kind": {}}}
 
 
 def test_failed_answers_are_counted():
     questions = [Question("b.tsv: row", i, None, "q", "red") for i in range(3)]
-    assert model_scores("d", {"x": judge(questions, ["", "red", "."], "exact-1")}, ["x"])["benchmarks"]["x"]["failed"] == 2
+    assert model_scores("d", {"x": judge(questions, ["", "red", "."], "exact-1")}, {"x": 1})["benchmarks"]["x"]["failed"] == 2
 
 
 def test_the_file_is_sorted_and_rounded(tmp_path):
-    scores = model_scores("d", {"shapes": records(2, 1)}, ["shapes"])
-    write(tmp_path / "scores.json", document(scores, {"b": scores, "a": scores}, ["shapes"], "exact-1"))
+    scores = model_scores("d", {"shapes": records(2, 1)}, {"shapes": 1})
+    write(tmp_path / "scores.json", document(scores, {"b": scores, "a": scores}, {"shapes": 1}, "exact-1"))
     text = (tmp_path / "scores.json").read_text()
     content = json.loads(text)
     assert text == json.dumps(content, indent=2, sort_keys=True) + "\n"
@@ -75,3 +75,14 @@ def test_the_digest_of_a_model_covers_weights_and_config(tmp_path):
     (tmp_path / "model.safetensors").write_bytes(b"weights")
     (tmp_path / "config.json").write_bytes(b"{}")
     assert model_digest(tmp_path) == hashlib.sha256(b"weights{}").hexdigest()
+
+
+def test_two_languages_of_one_benchmark_weigh_half_each():
+    judged = {"mmb_en": records(80, 20), "mmb_cn": records(60, 40), "mmstar": records(10, 90)}
+    weights = {"mmb_en": 0.5, "mmb_cn": 0.5, "mmstar": 1.0}
+    scores = model_scores("d", judged, weights)
+    assert scores["overall"] == pytest.approx((0.7 + 0.1) / 2)
+    assert document(scores, {}, weights, "exact-1")["weights"] == weights
+    assert "weights" not in document(scores, {}, {"x": 1.0}, "exact-1")
+    narrow = mean_interval([(0.5, 0.4, 0.6)] * 2, [0.5, 0.5])
+    assert narrow == pytest.approx(mean_interval([(0.5, 0.4, 0.6)] * 2))

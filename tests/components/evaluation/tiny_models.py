@@ -30,10 +30,10 @@ def always(answer: str, folder: Path, seed: int = 0) -> Path:
     """A model directory whose language model gives `answer` to "what color?" about any picture. Tower and connector are as built."""
     model = build_model(CONFIG, processor().tokenizer, seed=0)
     image = processor().image(Image.new("RGB", (40, 40), "white"))
-    tokens = [image[1][1] * image[1][2] // 4]
+    tokens = [processor().num_image_tokens(40, 40)]
     messages = [{"role": "user", "content": "<image>what color?"}, {"role": "assistant", "content": answer}]
     sample = processor().encode(messages, tokens)
-    inputs = {"input_ids": torch.tensor([sample.input_ids]), "labels": torch.tensor([sample.labels]), "image_grid_thw": torch.tensor([image[1]])}
+    inputs = {"input_ids": torch.tensor([sample.input_ids]), "labels": torch.tensor([sample.labels]), "image_grid_thw": torch.from_numpy(image[1])}
     optimizer = torch.optim.AdamW(model.llm.parameters(), lr=1e-2)
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng():

@@ -57,7 +57,7 @@ def sample(processor, pictures, question, answer):
     inputs = {"input_ids": torch.tensor([encoded.input_ids]), "labels": torch.tensor([encoded.labels])}
     if rows:
         inputs["pixel_values"] = torch.cat([torch.from_numpy(values) for values, _ in rows])
-        inputs["image_grid_thw"] = torch.tensor([grid for _, grid in rows])
+        inputs["image_grid_thw"] = torch.cat([torch.from_numpy(grids) for _, grids in rows])
     return inputs
 
 

@@ -35,8 +35,8 @@ def prompts(processor):
 def inputs_of(processor, image):
     if image is None:
         return {}
-    rows, grid = processor.image(image)
-    return {"pixel_values": torch.from_numpy(rows), "image_grid_thw": torch.tensor([grid])}
+    rows, grids = processor.image(image)
+    return {"pixel_values": torch.from_numpy(rows), "image_grid_thw": torch.from_numpy(grids)}
 
 
 @torch.no_grad()

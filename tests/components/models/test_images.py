@@ -7,8 +7,9 @@ from transformers import Qwen2VLImageProcessorPil
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
 
 from components.models.errors import ModelError
-from components.models.images import patch_rows, smart_size
+from components.models.images import patch_rows
 from components.models.processor import Processor
+from components.models.visual_plan import Native, smart_size
 from tests.components.models.conftest import picture
 
 MIN, MAX = 56 * 56, 16384 * 28 * 28
@@ -30,7 +31,7 @@ MIN, MAX = 56 * 56, 16384 * 28 * 28
 )
 def test_sizes_and_token_counts_are_those_of_points15(tokenizer, height, width, min_pixels, expected, tokens):
     assert smart_size(width, height, 28, min_pixels, MAX) == expected[::-1]
-    processor = Processor(tokenizer, patch=14, merge=2, temporal_patch=2, min_pixels=min_pixels, max_pixels=MAX)
+    processor = Processor(tokenizer, patch=14, merge=2, temporal_patch=2, resolution=Native(min_pixels, MAX))
     assert processor.num_image_tokens(width, height) == tokens
 
 
@@ -75,16 +76,16 @@ def test_patch_rows_equal_transformers_bit_for_bit(width, height, seed, patch):
     reference = Qwen2VLImageProcessorPil(patch_size=patch, merge_size=2, temporal_patch_size=2, size={"shortest_edge": low, "longest_edge": high})
     image = picture(seed, width, height)
     expected = reference(images=image, return_tensors="np")
-    rows, grid = patch_rows(image, smart_size(width, height, 2 * patch, low, high), patch, 2, 2)
-    assert grid == tuple(expected["image_grid_thw"][0])
+    plan = Native(low, high).plan(width, height, patch, 2)
+    rows = patch_rows(image, plan.view, patch, 2, 2)
+    assert plan.grids == [tuple(expected["image_grid_thw"][0])]
     assert rows.dtype == np.float32
     assert np.array_equal(rows, expected["pixel_values"])
 
 
 def test_windows_follow_one_another_and_the_frame_is_repeated():
     image = Image.fromarray(np.arange(8 * 8, dtype=np.uint8).reshape(8, 8)).convert("RGB")
-    rows, grid = patch_rows(image, (8, 8), 2, 2, 2)
-    assert grid == (1, 4, 4)
+    rows = patch_rows(image, (8, 8), 2, 2, 2)
     first_pixels = rows.reshape(16, 3, 2, 2, 2)[:, 0, 0, 0, 0]
     order = np.argsort(np.argsort(first_pixels))
     assert order.tolist() == [0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15]
@@ -95,14 +96,22 @@ def test_windows_follow_one_another_and_the_frame_is_repeated():
 @pytest.mark.parametrize("mode", ["L", "RGBA", "P", "CMYK", "1"])
 def test_pictures_of_other_modes_are_read_as_rgb(processor, mode):
     image = picture(3).convert(mode)
-    rows, grid = processor.image(image)
+    rows, grids = processor.image(image)
     expected, _ = processor.image(image.convert("RGB"))
     assert np.array_equal(rows, expected)
-    assert len(rows) == grid[1] * grid[2] == 4 * processor.num_image_tokens(*image.size)
+    assert len(rows) == grids.prod() == 4 * processor.num_image_tokens(*image.size)
 
 
 def test_bounds_that_no_picture_can_meet_are_refused(tokenizer):
     with pytest.raises(ModelError, match="max_pixels 200"):
-        Processor(tokenizer, patch=8, merge=2, temporal_patch=2, min_pixels=100, max_pixels=200)
+        Processor(tokenizer, patch=8, merge=2, temporal_patch=2, resolution=Native(100, 200))
     with pytest.raises(ModelError, match="min_pixels 5000"):
-        Processor(tokenizer, patch=8, merge=2, temporal_patch=2, min_pixels=5000, max_pixels=4096)
+        Processor(tokenizer, patch=8, merge=2, temporal_patch=2, resolution=Native(5000, 4096))
+
+
+def test_a_benchmark_may_ask_for_other_bounds(tokenizer):
+    processor = Processor(tokenizer, patch=14, merge=2, temporal_patch=2, resolution=Native(3136, MAX))
+    assert processor.within(min_pixels=None, max_pixels=None) is processor
+    assert processor.within(min_pixels=840**2).num_image_tokens(400, 300) == 910
+    with pytest.raises(ModelError, match="max_tiles: the model's resolution is native"):
+        processor.within(max_tiles=4)

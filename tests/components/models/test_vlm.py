@@ -71,9 +71,9 @@ def test_the_head_is_tied_when_the_recipe_says_so(recipe, tokenizer, tied):
 
 
 def test_the_recipes_numbers_reach_the_configuration(recipe, tokenizer):
-    config = vlm_config(recipe, tokenizer)
+    config = vlm_config(recipe, len(tokenizer), 6)
     assert (config.llm.rope_parameters["rope_theta"], config.llm.rms_norm_eps, config.llm.max_position_embeddings) == (1e6, 1e-6, 256)
-    assert (config.merge, config.min_pixels, config.max_pixels, config.llm.vocab_size) == (2, 1024, 2304, len(tokenizer))
+    assert (config.pool, config.merge, config.llm.vocab_size, config.image_token_id) == ("patch_merge", 2, len(tokenizer), 6)
     assert VLMConfig.from_dict(config.to_dict()).to_dict() == config.to_dict()
 
 
@@ -113,7 +113,7 @@ def test_picture_features_stand_at_the_pads_in_order(model, samples):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("attention", ["sdpa", "eager", "varlen"])
 def test_packed_rows_give_the_logits_and_the_loss_of_their_samples(recipe, tokenizer, samples, attention):
     model = build_model(recipe, tokenizer, 0, attn_implementation=attention).eval()
     packed = model(**pack(samples))
@@ -211,3 +211,28 @@ def test_every_parameter_learns_from_a_sample_with_a_picture(model, samples):
     model(**samples[0]).loss.backward()
     flat = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()]
     assert flat == []
+
+
+@torch.no_grad()
+def test_varlen_attention_also_takes_stacked_padded_and_cached_rows(recipe, tokenizer, processor, samples):
+    models = [build_model(recipe, tokenizer, 0, attn_implementation=name).eval() for name in ("varlen", "sdpa")]
+    text = samples[2]["input_ids"]
+    row = {"input_ids": torch.cat([text, text], 1), "position_ids": torch.arange(text.shape[1]).repeat(2)[None]}
+    stacked = {name: value.expand(3, -1) for name, value in row.items()}
+    padded = {"input_ids": row["input_ids"], "attention_mask": torch.ones_like(row["input_ids"]).index_fill(1, torch.tensor([0, 1]), 0)}
+    for inputs in (stacked, padded, {"input_ids": row["input_ids"]}):
+        a, b = (model(**inputs).logits for model in models)
+        torch.testing.assert_close(a, b, **CLOSE)
+    prompt = samples[2]["input_ids"]
+    a, b = (model.generate(prompt, max_new_tokens=6, do_sample=False, pad_token_id=0) for model in models)
+    assert torch.equal(a, b)
+
+
+def test_varlen_gradients_are_those_of_sdpa(recipe, tokenizer, samples):
+    gradients = []
+    for name in ("varlen", "sdpa"):
+        model = build_model(recipe, tokenizer, 0, attn_implementation=name)
+        model(**pack(samples)).loss.backward()
+        gradients.append({n: p.grad for n, p in model.named_parameters()})
+    for n, gradient in gradients[0].items():
+        torch.testing.assert_close(gradient, gradients[1][n], atol=2e-5, rtol=1e-3)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from components.errors import RecipeError
 from components.pipeline.graph import Compiled, compile_recipe
 from components.recipe.loader import load
 
@@ -122,3 +123,23 @@ def test_users_own_files_are_inputs_as_they_are() -> None:
 def test_no_step_depends_on_the_launchers(compiled: Compiled) -> None:
     for entry in compiled.stages.values():
         assert not [d for d in entry["deps"] if d.startswith(("components/pipeline", "flows", "tasks"))]
+
+
+def test_rows_that_are_held_out_are_questions_and_give_every_stage_a_learning_curve() -> None:
+    held = ["held_out={selection: 10, report: 10}", "soup.selection=null", "evaluate.benchmarks={own: {path: null}}"]
+    stages = compile_recipe(load(MICRO, held)).stages
+    assert "out/curate/data" in stages["soup"]["deps"]
+    assert {"out/curate/data", "out/instruct-a/curve.csv", "out/vision/curve.csv"} <= set(stages["evaluate"]["deps"])
+    assert all("held_out" in stages[name]["params"] for name in ("llm", "vision", "projector", "instruct-a", "soup", "evaluate"))
+    assert {"out/llm/curve.csv", "out/instruct-b/curve.csv"} <= {next(iter(p)) for e in stages.values() for p in e.get("plots", []) if isinstance(p, dict)}
+    without = compile_recipe(load(MICRO)).stages
+    assert not [p for e in without.values() for p in e.get("plots", []) if "curve.csv" in str(p)]
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [("soup.selection=null", "soup.selection: null takes the rows of held_out.selection"), ("evaluate.benchmarks.shapes.path=null", "held_out.report")],
+)
+def test_nothing_is_asked_of_rows_that_are_not_held_out(override: str, words: str) -> None:
+    with pytest.raises(RecipeError, match=words):
+        load(MICRO, [override])

@@ -15,7 +15,7 @@ TINY = Path("recipes/tiny.yaml")
 
 @pytest.mark.parametrize("path", [*Path("recipes").glob("*.yaml"), *Path("tests/recipes").glob("*.yaml")], ids=str)
 def test_every_recipe_in_the_repository_loads(path: Path) -> None:
-    assert load(path).name == path.stem
+    assert load(path).name == path.stem.replace("-", "_")
 
 
 def test_numbers_are_yaml_1_2() -> None:
@@ -98,3 +98,10 @@ def test_a_candidate_overrides_what_it_names_and_nothing_else(lr: float, percent
     assert (made["lr"], made["data"]["percent"], made["schedule"]["steps"]) == (lr, percent, steps)
     made["lr"], made["data"]["percent"], made["schedule"]["steps"] = BASE["lr"], BASE["data"]["percent"], BASE["schedule"]["steps"]
     assert made == BASE
+
+
+def test_public_weights_may_judge_where_the_recipe_starts_from_them():
+    filters = "curation.filters=[{kind: grammar, judge: weights, sources: [questions]}]"
+    with pytest.raises(RecipeError, match="judge 'weights' is not a stage with objective text"):
+        load(TINY, [filters])
+    assert load(TINY, [filters, "model.weights={llm: {source: qwen}}"]).model.weights is not None

@@ -47,6 +47,7 @@ BROKEN = [
     ("may not change `objective` or `init_from`", "stages.instruct.candidates.a.init_from=llm", "a soup needs a common start"),
     ("trains the group `llm` alone", "stages.llm.trainable={vision: {}}", "objective text trains the llm group"),
     ("at most `model.context`", "model.context=100", "is more than model.context 100"),
+    ("exactly one of `samples` and `packs`", "stages.vision.batch={packs: 4, samples: 4}", "exactly one of samples and packs"),
     ("exactly one of `steps` and `epochs`", "stages.vision.schedule.epochs=1", "exactly one of steps and epochs"),
     ("name sources of the recipe", "stages.vision.data.sources=[web]", "unknown source 'web'"),
     ("a filter's `sources`", "curation.filters=[{kind: perplexity, sources: [web]}]", "unknown source 'web'"),
@@ -63,7 +64,11 @@ BROKEN = [
     ("`draw.min_side` is at most", "draw.min_side=100", "min_side 100 is larger than max_side"),
     ("Widths are multiples of their heads", "model.llm.hidden=66", "width 66 is not a multiple of 4 heads"),
     ("`heads` of `kv_heads`", "model.llm.kv_heads=3", "are not a multiple of 3 kv_heads"),
-    ("vision head size is a multiple of 4", "model.vision.width=24", "needs a head size that is a multiple of 4"),
+    ("the head size of `qwen2_vl_vit` is a multiple of 4", "model.vision.width=24", "needs a head size that is a multiple of 4"),
+    ("`model.resolution.kind` is `native` for `qwen2_vl_vit`", "model.vision.encoder=clip_vit", "kind native does not go with vision.encoder clip_vit"),
+    ("`size` goes with the others", "model.resolution={kind: tiles}", "kind tiles: give the size of a square"),
+    ("`none` goes with `merge` 1", "model.connector={pool: none}", "pool none goes with merge 1"),
+    ("`vision.select_layer` is one of `depth`", "model.vision.select_layer=-4", "select_layer -4 of 3 blocks"),
     ("`model.min_pixels` is at most", "model.min_pixels=5000", "min_pixels 5000 is larger than max_pixels"),
 ]
 

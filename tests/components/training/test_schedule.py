@@ -33,4 +33,4 @@ def test_a_constant_rate_stays_at_the_peak() -> None:
 
 @pytest.mark.parametrize(("epochs", "steps"), [(1.0, 13), (2.0, 25), (0.5, 7), (0.01, 1)])
 def test_epochs_become_steps_rounded_up(epochs: float, steps: int) -> None:
-    assert num_steps(Schedule(epochs=epochs), num_rows=100, samples_per_step=8) == steps
+    assert num_steps(Schedule(epochs=epochs), num_rows=100, rows_per_step=8) == steps

@@ -298,7 +298,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         elif part not in ("", "status"):
             raise ApiError(404, "NotFound", "the server could not find the requested resource")
         elif method == "POST":
-            self._create(resource, namespace, json.loads(raw), dry=query.get("dryRun") == "All")
+            self._create(resource, namespace, json.loads(raw), query)
         elif method == "GET" and name:
             self._send(200, self.cluster.store.get(key))
         elif method == "GET":
@@ -316,8 +316,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         fine = access.allowed(self.cluster.store, token, asked["verb"], asked.get("group", ""), resource, asked.get("namespace", ""))
         self._send(201, {**review, "kind": "SelfSubjectAccessReview", "apiVersion": "authorization.k8s.io/v1", "status": {"allowed": fine}})
 
-    def _create(self, resource: Resource, namespace: str, obj: Object, *, dry: bool) -> None:
+    def _create(self, resource: Resource, namespace: str, obj: Object, query: dict[str, str]) -> None:
         obj = {"apiVersion": resource.api_version, "kind": resource.kind, **obj}
+        dry = query.get("dryRun") == "All"
+        if query.get("fieldValidation") != "Strict":
+            _drop_unknown(resource, obj)
         _check(resource, obj)
         store = self.cluster.store
         with store.changed:
@@ -510,6 +513,21 @@ def _check(resource: Resource, obj: Object) -> None:
         raise ApiError(
             400, "BadRequest", f'{resource.kind} in version "{resource.version}" cannot be handled: strict decoding error: {where}: {error.message}'
         ) from error
+
+
+def _drop_unknown(resource: Resource, obj: Object) -> None:
+    """Unknown fields are refused for who asks so, as kubectl does; for all others, such as Prefect's worker, they are dropped."""
+    while True:
+        try:
+            return kubernetes_validate.validate(obj, SCHEMAS, strict=True)
+        except kubernetes_validate.ValidationError as error:
+            if error.validator != "additionalProperties":
+                return None
+            node: Any = obj
+            for part in error.path:
+                node = node[part]
+            for name in set(node) - set(error.schema["properties"]):
+                del node[name]
 
 
 def _merged(old: Any, new: Any) -> Any:

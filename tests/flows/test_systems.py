@@ -1,0 +1,20 @@
+"""LLaVA-1.5 and InternVL-1.5, as small as the micro recipe, from raw data to a registered model."""
+
+import pytest
+
+from tests.components.training.test_systems import SYSTEMS
+from tests.conftest import Project
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.mark.parametrize("system", ["llava", "internvl"])
+def test_a_neighbours_recipe_ends_with_a_registered_model(fresh: Project, system: str) -> None:
+    overrides = [argument for override in SYSTEMS[system] for argument in ("--set", override)]
+    ended = fresh.stockpot("run", "micro", *overrides, "--json")
+    assert ended.code == 0, ended.err
+    assert {"soup", "evaluate", "package", "promote"} <= {name for name, state in ended.states.items() if state == "ran"}
+    assert ended.line["registry"]["promoted"]
+    picture = next((fresh.root / ".stockpot").rglob("*.png"), None) or next(fresh.root.rglob("*.png"))
+    answer = fresh.stockpot("predict", str(picture), "What color is it?", "--model", "models:/stockpot-micro@champion", "--json")
+    assert answer.code == 0, answer.err
