@@ -298,7 +298,7 @@ def test_what_another_process_finishes_meanwhile_is_found(tmp_path: Path, scratc
         key = unit.identity(records)
         assert waiting.content.lookup(key) is None
         assert waiting.content.remote
-        assert not waiting.content.remote.odb.oids_exist(["0" * 32, "1" * 32])  # lists all that there is
+        assert not waiting.content.remote.odb.oids_exist(["1" * 32, "2" * 32])  # lists all that there is
         subprocess.run([sys.executable, "-c", program, str(other), *records, name], check=True, cwd=ROOT)
         record = waiting.content.lookup(key)
         assert record is not None
