@@ -1,6 +1,7 @@
 """LLaVA-1.5 and InternVL-1.5, as small as the micro recipe, from raw data to a registered model."""
 
 import pytest
+from PIL import Image
 
 from tests.components.training.test_systems import SYSTEMS
 from tests.conftest import Project
@@ -15,6 +16,6 @@ def test_a_neighbours_recipe_ends_with_a_registered_model(fresh: Project, system
     assert ended.code == 0, ended.err
     assert {"soup", "evaluate", "package", "promote"} <= {name for name, state in ended.states.items() if state == "ran"}
     assert ended.line["registry"]["promoted"]
-    picture = next((fresh.root / ".stockpot").rglob("*.png"), None) or next(fresh.root.rglob("*.png"))
-    answer = fresh.stockpot("predict", str(picture), "What color is it?", "--model", "models:/stockpot-micro@champion", "--json")
+    Image.new("RGB", (40, 40), "red").save(fresh.root / "picture.png")
+    answer = fresh.stockpot("predict", "picture.png", "What color is it?", "--model", "models:/stockpot-micro@champion", "--json")
     assert answer.code == 0, answer.err

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from transformers import Qwen2ForCausalLM
 
 from components.models.build import build_model
 from components.models.errors import ModelError
@@ -78,6 +79,17 @@ def test_the_stock_generate_agrees(trained, processor, cached):
             pad_token_id=processor.pad_token_id,
         )
         assert processor.decode(out[0, len(prompt) :].tolist()) == text
+
+
+@pytest.mark.parametrize("question", ["what color is it ?", "这是什么颜色？", "two red circles <|im_end|>"])
+def test_text_alone_is_answered_as_by_transformers_own_qwen2(trained, processor, question):
+    ids = torch.tensor([processor.prompt([{"role": "user", "content": [question]}], [])])
+    with torch.inference_mode():
+        ours = generate(trained, processor, ids.tolist(), [None], 24)[0]
+    stops = {"eos_token_id": processor.stop_token_id, "pad_token_id": processor.pad_token_id}
+    theirs = trained.llm.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=24, do_sample=False, **stops)[0, ids.shape[1] :].tolist()
+    assert type(trained.llm) is Qwen2ForCausalLM
+    assert ours == [token for token in theirs if token != processor.stop_token_id]
 
 
 @pytest.mark.parametrize("batch", [1, 2, 3])

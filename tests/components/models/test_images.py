@@ -115,3 +115,11 @@ def test_a_benchmark_may_ask_for_other_bounds(tokenizer):
     assert processor.within(min_pixels=840**2).num_image_tokens(400, 300) == 910
     with pytest.raises(ModelError, match="max_tiles: the model's resolution is native"):
         processor.within(max_tiles=4)
+
+
+@pytest.mark.parametrize(("width", "height", "size"), [(1, 1, (56, 56)), (1, 20_000, (28, 7924)), (20_000, 1, (7924, 28)), (27, 27, (56, 56))])
+def test_tiny_and_hair_thin_pictures_become_whole_windows(tokenizer, width, height, size):
+    processor = Processor(tokenizer, patch=14, merge=2, temporal_patch=2, resolution=Native(3136, MAX))
+    rows, grids = processor.image(Image.new("L", (width, height)))
+    assert processor.plan(width, height).view == size
+    assert (len(rows), grids.tolist()) == (size[0] * size[1] // 14**2, [[1, size[1] // 14, size[0] // 14]])
