@@ -52,7 +52,7 @@ def main() -> None:
     parser.add_argument("--jobs", action="store_true", help="units are Jobs of a fake cluster")
     options = parser.parse_args()
     with contextlib.ExitStack() as stack:
-        server, housed, plain = (stack.enter_context(made) for made in (prefect_server(), throw_away(), throw_away()))
+        server, housed, plain = stack.enter_context(prefect_server()), stack.enter_context(throw_away()), stack.enter_context(throw_away())
         recipe = find(options.recipe, housed.root / "recipes")
         compiled = compile_recipe(load(recipe))
         profile = load_runtime("laptop", housed.root / "infra/profiles").model_copy(update={"parallel_units": 1})
