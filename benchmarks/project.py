@@ -61,19 +61,23 @@ class Project:
 
     def run(self, *command: str, env: Mapping[str, str] | None = None) -> Ended:
         """Runs a program of the virtual environment to its end, in a process group of its own that does not outlive this call."""
-        clean = {k: v for k, v in os.environ.items() if not k.startswith(("STOCKPOT_", "MLFLOW_", "PREFECT_"))}
-        own = {"PATH": f"{BIN}{os.pathsep}{clean['PATH']}", "PYTHONPATH": str(self.root), "OMP_NUM_THREADS": "1"}
         start, cpu = time.perf_counter(), _cpu_seconds()
-        process = subprocess.Popen(
-            [str(BIN / command[0]), *command[1:]], cwd=self.root, env={**clean, **own, **self.environment, **(env or {})},
-            text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
-        )  # fmt: skip
+        process = self.start(*command, env=env)
         try:
             out, err = process.communicate()
         except BaseException:
             stop(process)
             raise
         return Ended(" ".join(command), process.returncode, out, err, time.perf_counter() - start, _cpu_seconds() - cpu)
+
+    def start(self, *command: str, env: Mapping[str, str] | None = None) -> "subprocess.Popen[str]":
+        """Starts a program of the virtual environment, in a process group of its own."""
+        clean = {k: v for k, v in os.environ.items() if not k.startswith(("STOCKPOT_", "MLFLOW_", "PREFECT_"))}
+        own = {"PATH": f"{BIN}{os.pathsep}{clean['PATH']}", "PYTHONPATH": str(self.root), "OMP_NUM_THREADS": "1"}
+        return subprocess.Popen(
+            [str(BIN / command[0]), *command[1:]], cwd=self.root, env={**clean, **own, **self.environment, **(env or {})},
+            text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+        )  # fmt: skip
 
     def median(self, *command: str, promise: str, kept: Callable[[Ended], bool], env: Mapping[str, str] | None = None) -> Ended:
         """The run of median wall time, of a command that must succeed and keep its promise every time."""

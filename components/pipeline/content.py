@@ -65,6 +65,7 @@ class Content:
                 return record
         if self.remote is not None:
             with self.remote.explained():
+                self.remote.refresh()
                 for record in self._records(self.remote.fs, self.remote.runs, key):
                     if self._in_remote(self._with_files(o["md5"] for o in record["outs"])):
                         return record

@@ -32,6 +32,10 @@ class Remote:
             self.fs: Any = self.odb.fs
             self.runs = self.fs.join(repo.cloud.get_remote_odb(name, hash_name="md5-dos2unix").path, "runs")
 
+    def refresh(self) -> None:
+        """Forgets what was listed before: others publish too, and S3's file system would hide what they have published since."""
+        self.fs.fs.invalidate_cache()
+
     @contextlib.contextmanager
     def explained(self) -> Iterator[None]:
         """Turns what the remote, or the way to it, raises into the user's sentence."""

@@ -106,11 +106,12 @@ def join(profile: Profile) -> None:
         if not torch.cuda.is_available():
             # Else the first collective compiles a C++ operator for a minute, and a fresh machine has no compiler.
             deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+        if num_ranks() == 1:
+            alone = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}  # DeepSpeed looks for them
+            os.environ.update({k: v for k, v in alone.items() if k not in os.environ})
         if not distributed.is_initialized():
             backend = "nccl" if torch.cuda.is_available() else "gloo"
             if num_ranks() == 1:
-                alone = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}
-                os.environ.update({k: v for k, v in alone.items() if k not in os.environ})
                 distributed.init_process_group(backend, store=HashStore(), rank=0, world_size=1)
             else:
                 distributed.init_process_group(backend)  # torchrun's environment says where

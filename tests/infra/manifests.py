@@ -55,7 +55,7 @@ def asked_for(requests: list[tuple[str, str]]) -> set[Right]:
     found: set[Right] = set()
     for method, path in requests:
         words = [w for w in path.partition("?")[0].split("/") if w]
-        group = "" if words[0] == "api" else words[1]
+        group = "" if words[0] == "api" else "".join(words[1:2])
         words = words[2:] if words[0] == "api" else words[3:]
         if words[:1] == ["namespaces"] and len(words) > 2:
             words = words[2:]

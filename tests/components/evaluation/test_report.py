@@ -63,10 +63,10 @@ def questions(n=12, image=None, **more):
 def render(folder: Path, asked=None, answers=None, candidates=("a", "b"), ruleset="exact-1", **more) -> str:
     asked = asked or questions()
     judged = judge(asked, answers or ["red"] * len(asked), ruleset)
-    scored = {name: model_scores("d" * 64, {"shapes": judged, "shuffled": judged[:4]}, {"shapes": 1}) for name in ("soup", *candidates)}
+    scored = {name: model_scores("d" * 64, {"shapes": judged, "shuffled": judged[:4]}, {"shapes": 1.0}) for name in ("soup", *candidates)}
     arguments = {
         "name": "micro",
-        "scores": document(scored.pop("soup"), scored, {"shapes": 1}, ruleset),
+        "scores": document(scored.pop("soup"), scored, {"shapes": 1.0}, ruleset),
         "judged": {"shapes": judged, "shuffled": judged[:4]},
         "controls": ["shuffled"],
         "trained": {name: Curve(LOSS, [], []) for name in candidates or ("instruct",)},

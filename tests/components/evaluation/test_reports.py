@@ -18,8 +18,8 @@ def judged(right, n=20):
 
 
 def content(soup, **candidates):
-    scores = {name: model_scores("d", {"shapes": judged(right)}, {"shapes": 1}) for name, right in {"soup": soup, **candidates}.items()}
-    return document(scores.pop("soup"), scores, {"shapes": 1}, "exact-1")
+    scores = {name: model_scores("d", {"shapes": judged(right)}, {"shapes": 1.0}) for name, right in {"soup": soup, **candidates}.items()}
+    return document(scores.pop("soup"), scores, {"shapes": 1.0}, "exact-1")
 
 
 def test_records_hold_every_answer_and_their_bytes_repeat(tmp_path):

@@ -1,9 +1,12 @@
 """The DVC remote, a folder or a real S3 server: what one machine has finished the next one finds, and what fails says so without losing anything."""
 
+import contextlib
 import http.server
 import json
 import shutil
 import stat
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,9 +19,11 @@ from components.pipeline.content import Content
 from components.storage import open_storage
 from tests.components.pipeline import toy
 from tests.components.pipeline.toy import compile_toy, dvc, open_pipeline, run_all, times_run
+from tests.fakes.fault_proxy import fault_proxy
 from tests.s3_server import S3Server
 
 TWO_STEPS: dict[str, Any] = {"ingest": {"web": {"reads": ["data/web"], "lr": 1}}, "soup": {"reads": ["out/ingest-web/data"], "lr": 0}}
+ROOT = Path(__file__).parents[3]
 DEAD = "http://127.0.0.1:9"
 
 
@@ -258,3 +263,43 @@ def test_a_workspace_keeps_the_remotes_credentials_to_its_owner(tmp_path: Path, 
         open_pipeline(project).ensure("ingest-web", {}, lambda _: None)
     (config,) = (project / ".stockpot/work").glob("*/tree/.dvc/config")
     assert stat.S_IMODE(config.stat().st_mode) == 0o600
+
+
+def test_answers_that_end_in_the_middle_do_no_harm(tmp_path: Path, scratch: Path, bucket: str, s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is asked again, or the whole unit is; what arrives is right, and nothing runs twice that was done."""
+    records, _ = run_all(open_pipeline(make_project(tmp_path / "one", f"s3://{bucket}/p")))
+    with fault_proxy(s3_server.endpoint, seed=1) as proxy:
+        use(monkeypatch, s3_server.env(endpoint=proxy.url))
+        proxy.cuts(12, 0.5)
+        clone = make_project(tmp_path / "two", f"s3://{bucket}/p")
+        for _ in range(20):
+            with contextlib.suppress(TransientError):
+                again, reused = run_all(open_pipeline(clone))
+                Content(clone).show(again)
+                break
+        assert proxy.cut > 3
+    assert again == records
+    assert all(reused.values())
+    assert times_run(scratch, "soup") == 1
+    assert (clone / "out/soup/data/part-1").read_text() == "0"
+
+
+def test_what_another_process_finishes_meanwhile_is_found(tmp_path: Path, scratch: Path, bucket: str, s3_server: S3Server) -> None:
+    """A flow waits for units that run elsewhere; what it has listed before must not hide what they publish."""
+    for i in range(256):  # of others
+        s3_server.client().put_object(Bucket=bucket, Key=f"p/files/md5/{i:02x}/{'0' * 30}", Body=b"")
+    waiting = open_pipeline(make_project(tmp_path / "one", f"s3://{bucket}/p"))
+    other = make_project(tmp_path / "two", f"s3://{bucket}/p")
+    waiting.content.push([waiting.content.add(other / "data/web")])
+    program = "import sys; from pathlib import Path; from tests.components.pipeline.toy import *; p = open_pipeline(Path(sys.argv[1])); r = {}\n"
+    program += "for n in sys.argv[2:]: r[n] = p.ensure(n, r, lambda _: None).record"
+    records: dict[str, Any] = {}
+    for name, unit in waiting.plan.units.items():
+        key = unit.identity(records)
+        assert waiting.content.lookup(key) is None
+        assert waiting.content.remote
+        assert not waiting.content.remote.odb.oids_exist(["1" * 32, "2" * 32])  # lists all that there is
+        subprocess.run([sys.executable, "-c", program, str(other), *records, name], check=True, cwd=ROOT)
+        record = waiting.content.lookup(key)
+        assert record is not None
+        records[name] = record

@@ -177,19 +177,22 @@ class Kubelet:
         for source in container.get("envFrom") or []:
             for kind, plural in (("secretRef", "secrets"), ("configMapRef", "configmaps")):
                 if kind in source:
-                    data = self._data(plural, key[1], source[kind]["name"])
+                    data = self._data(plural, key[1], source[kind])
                     yield from ((source.get("prefix", "") + k, v) for k, v in data.items())
         known: dict[str, str] = {}
         for entry in container.get("env") or []:
             value = self._value(key, pod, entry["valueFrom"]) if "valueFrom" in entry else _expand(entry.get("value") or "", known)
-            known[entry["name"]] = value
-            yield entry["name"], value
+            if value is not None:
+                known[entry["name"]] = value
+                yield entry["name"], value
 
-    def _value(self, key: Key, pod: Object, source: Object) -> str:
+    def _value(self, key: Key, pod: Object, source: Object) -> str | None:
         for kind, plural in (("secretKeyRef", "secrets"), ("configMapKeyRef", "configmaps")):
             if kind in source:
-                data = self._data(plural, key[1], source[kind]["name"])
+                data = self._data(plural, key[1], source[kind])
                 if source[kind]["key"] not in data:
+                    if source[kind].get("optional"):
+                        return None
                     raise ApiError(400, "", f"couldn't find key {source[kind]['key']} in {plural[:-1]} {key[1]}/{source[kind]['name']}")
                 return data[source[kind]["key"]]
         path = source["fieldRef"]["fieldPath"]
@@ -200,11 +203,13 @@ class Kubelet:
             node = (node or {}).get(part, "")
         return str(node)
 
-    def _data(self, plural: str, namespace: str, name: str) -> dict[str, str]:
+    def _data(self, plural: str, namespace: str, source: Object) -> dict[str, str]:
         try:
-            obj = self.store.get((plural, namespace, name))
+            obj = self.store.get((plural, namespace, source["name"]))
         except ApiError:
-            raise ApiError(404, "", f'{plural[:-1]} "{name}" not found') from None
+            if source.get("optional"):
+                return {}
+            raise ApiError(404, "", f'{plural[:-1]} "{source["name"]}" not found') from None
         plain = dict(obj.get("stringData") or {})
         if plural == "secrets":
             return {k: base64.b64decode(v).decode() for k, v in (obj.get("data") or {}).items()} | plain
