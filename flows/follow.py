@@ -1,6 +1,7 @@
 """What every flow does: follow the chain to a step, one task per step; finished ones are reused, and with nothing left it ends at once."""
 
 import contextlib
+import logging
 from collections.abc import Iterator
 from typing import Any
 
@@ -31,6 +32,7 @@ def follow(form: Form, last: str, *, use: bool = False, alone: bool = False) -> 
 
     `alone`: only `last` itself may run; steps before it that are not done are the user's mistake. `use`: show the run in the checkout.
     """
+    logging.getLogger("components").setLevel(logging.INFO)  # Prefect gives it its handlers, but not its level
     try:
         with form.open(flow_run.id or "") as chain, console.current(chain) as board:
             _rename_flow_run(chain.run_name)
