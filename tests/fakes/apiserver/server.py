@@ -244,7 +244,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         watching = query.get("watch") in ("true", "True", "1")
         self.cluster.requests.append(("WATCH" if watching else method, self.path))
         try:
-            if raw and "json" not in self.headers.get("Content-Type", "json") and "yaml" not in self.headers.get("Content-Type", ""):
+            if "protobuf" in self.headers.get("Content-Type", ""):
                 raise ApiError(415, "UnsupportedMediaType", "the body of the request was in an unknown format - accepted media types include: application/json")
             for fault in self.cluster.faults:
                 if fault.takes("WATCH" if watching else method, parts.path):
