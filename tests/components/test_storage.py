@@ -33,7 +33,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
     for key, value in server.env().items():
         monkeypatch.setenv(key, value)
     bucket = f"b-{uuid4().hex}"
-    boto3.client("s3").create_bucket(Bucket=bucket)
+    boto3.Session().client("s3").create_bucket(Bucket=bucket)
     return open_storage(f"s3://{bucket}/some/prefix")
 
 

@@ -176,7 +176,7 @@ def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
         monkeypatch.setenv(key, value)
     import boto3
 
-    boto3.client("s3").create_bucket(Bucket="stockpot")
+    boto3.Session().client("s3").create_bucket(Bucket="stockpot")
     yield env
     server.stop()
 

@@ -70,7 +70,7 @@ def test_checkpoints_can_live_in_a_bucket_and_be_removed(tmp_path: Path, monkeyp
     for key, value in {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_DEFAULT_REGION": "us-east-1"}.items():
         monkeypatch.setenv(key, value)
     with mock_aws():
-        boto3.client("s3").create_bucket(Bucket="runs")
+        boto3.Session().client("s3").create_bucket(Bucket="runs")
         uri = "s3://runs/ckpt/abc"
         Checkpoints(uri).save(3, files(tmp_path / "work", "weights 3"))
         into = empty(tmp_path / "into")
