@@ -289,6 +289,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         verb = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete" if name else "deletecollection"}.get(method, "get" if name else "list")
         access.check(self.cluster.store, token, "watch" if watching else verb, group, f"{plural}/{part}" if part else plural, namespace)
         key = (resource.name, namespace, name)
+        if watching and query.get("sendInitialEvents") == "true":  # a client lists first, then, as with servers of before 1.32
+            raise ApiError(
+                422, "Invalid", "sendInitialEvents: Forbidden: sendInitialEvents is forbidden for watch unless the WatchList feature gate is enabled"
+            )
         if watching:
             self._watch(resource, namespace, query)
         elif part == "log":
