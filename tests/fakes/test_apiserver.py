@@ -10,7 +10,8 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import pytest
 from kubernetes import client, config, watch
 from kubernetes.client import ApiException
 
+from tests import waiting
 from tests.fakes.apiserver import Cluster, Image
 
 SHELL = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "FROM_IMAGE": "yes"}
@@ -45,13 +47,7 @@ def job(name: str, script: str, *, grace: int = 5, container: dict[str, Any] | N
     return {"metadata": {"name": name, "labels": {"app": "x"}}, "spec": {"backoffLimit": 0, **spec, "template": {"spec": template}}}
 
 
-def until(found: Callable[[], Any], seconds: float = 20) -> Any:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if value := found():
-            return value
-        time.sleep(0.05)
-    raise AssertionError("it did not happen")
+until = partial(waiting.until, seconds=20)
 
 
 def ended(batch: client.BatchV1Api, name: str) -> str:

@@ -7,10 +7,10 @@ import shutil
 import signal
 import sqlite3
 import subprocess
-import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from components.recipe.loader import load
 from components.runtime import Runtime, load_runtime
 from components.storage import open_storage
 from tests import s3_server as ceph
+from tests import waiting
 from tests.conftest import ROOT, Ended, Project, make_project
 from tests.fakes.cloud import NAMESPACE, Cloud, open_cloud
 from tests.s3_server import S3Server
@@ -30,13 +31,7 @@ from tests.s3_server import S3Server
 LONG = ("--set", "stages.instruct.schedule.steps=4000", "--set", "stages.instruct.candidates.a={data: {subset_seed: 1}}")
 
 
-def until(found: Callable[[], Any], seconds: float = 300) -> Any:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if value := found():
-            return value
-        time.sleep(0.1)
-    raise AssertionError("it did not happen")
+until = partial(waiting.until, seconds=300)
 
 
 def champion_digest(project: Path) -> list[str]:

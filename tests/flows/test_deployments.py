@@ -13,6 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ import pytest
 from PIL import Image
 
 from tests.conftest import ROOT, Project, free_port, make_project
+from tests.prefect_api import PrefectApi
+from tests.waiting import until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
@@ -103,34 +106,13 @@ def git(root: Path, *arguments: str) -> str:
     return subprocess.run(["git", *arguments], cwd=root, check=True, capture_output=True, text=True).stdout
 
 
-class Station:
+class Station(PrefectApi):
     """A project in which `stockpot ui` runs."""
 
     def __init__(self, project: Project) -> None:
+        super().__init__(f"http://127.0.0.1:{project.environment['STOCKPOT_PREFECT_PORT']}/api")
         self.project = project
-        self.api = f"http://127.0.0.1:{project.environment['STOCKPOT_PREFECT_PORT']}/api"
         self.mlflow = f"http://127.0.0.1:{project.environment['STOCKPOT_MLFLOW_PORT']}"
-
-    def ask(self, path: str, body: Any = None) -> Any:
-        """POST with a body, else GET. As Prefect's own clients do, it tries again when the server's SQLite file was locked."""
-        data = None if body is None else json.dumps(body).encode()
-        for _ in range(20):
-            try:
-                with urllib.request.urlopen(urllib.request.Request(f"{self.api}/{path}", data, {"Content-Type": "application/json"})) as reply:
-                    return json.load(reply)
-            except urllib.error.HTTPError as error:
-                if error.code != 503:
-                    raise
-                time.sleep(0.5)
-        raise AssertionError(f"{path}: 503 again and again")
-
-    def start(self, name: str, **form: Any) -> str:
-        """Asks for a run of a deployment, as the UI does; returns its id."""
-        deployment = self.ask(f"deployments/name/{name}/{name}")["id"]
-        return self.ask(f"deployments/{deployment}/create_flow_run", {"parameters": {"form": form}, "state": {"type": "SCHEDULED"}})["id"]
-
-    def state(self, run: str) -> Any:
-        return self.ask(f"flow_runs/{run}")["state"]
 
     def run(self, name: str, **form: Any) -> tuple[str, str, dict[str, str]]:
         """Runs a deployment through the worker. Returns the final state's name and message, and task -> state name."""
@@ -140,11 +122,7 @@ class Station:
         return self.state(run)["name"], self.state(run)["message"], tasks
 
 
-def wait_until(condition: Any, seconds: float = 500) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.1)
+wait_until = partial(until, seconds=500)
 
 
 def leaders(root: Path) -> dict[str, int]:

@@ -1,17 +1,13 @@
 """The deployments of the cluster: registered with a real Prefect server, started by a real worker in the namespace of the manifests."""
 
 import contextlib
-import json
 import os
 import shutil
 import signal
 import subprocess
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import kubernetes_validate
 import pytest
@@ -22,7 +18,9 @@ from tests.infra.dockerfile import Stage
 from tests.infra.manifests import Object, asked_for, find, rights
 from tests.infra.pod_security import violations
 from tests.infra.test_manifests import SCHEMAS
+from tests.prefect_api import PrefectApi
 from tests.test_snippets import snippets
+from tests.waiting import until
 
 pytestmark = pytest.mark.slow
 
@@ -30,24 +28,13 @@ IMAGE = f"registry.example.org/stockpot-cpu@sha256:{'0' * 64}"
 FLOWS = {"retrain", "curate", "evaluate", "promote"}
 
 
-class Pool:
+class Pool(PrefectApi):
     """A Prefect server with the cluster's deployments, and a worker with the rights of the manifests."""
 
     def __init__(self, server: dict[str, str], cluster: Cluster) -> None:
-        self.api, self.cluster = server["PREFECT_API_URL"], cluster
+        super().__init__(server["PREFECT_API_URL"])
+        self.cluster = cluster
         self.env = {**os.environ, **server, "PATH": f"{BIN}:{os.environ['PATH']}"}
-
-    def ask(self, path: str, body: Any = None) -> Any:
-        data = None if body is None else json.dumps(body).encode()
-        for _ in range(20):
-            try:
-                with urllib.request.urlopen(urllib.request.Request(f"{self.api}/{path}", data, {"Content-Type": "application/json"})) as reply:
-                    return json.load(reply)
-            except urllib.error.HTTPError as error:
-                if error.code != 503:
-                    raise
-                time.sleep(0.5)
-        raise AssertionError(f"{path}: 503 again and again")
 
     def set_up(self, checkout: Path) -> None:
         """What the guide says, line by line, but for building images."""
@@ -74,22 +61,6 @@ class Pool:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
-    def start(self, deployment: str, **form: Any) -> str:
-        found = self.ask(f"deployments/name/{deployment.removesuffix('-cluster')}/{deployment}")
-        return self.ask(f"deployments/{found['id']}/create_flow_run", {"parameters": {"form": form}, "state": {"type": "SCHEDULED"}})["id"]
-
-    def state(self, run: str) -> Any:
-        return self.ask(f"flow_runs/{run}")["state"]
-
-
-def until(found: Any, log: Path, seconds: float = 240) -> Any:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if value := found():
-            return value
-        time.sleep(0.2)
-    raise AssertionError(f"it did not happen\n{log.read_text()[-3000:]}")
-
 
 @pytest.fixture
 def cluster(tmp_path: Path, image: Stage) -> Iterator[Cluster]:
@@ -109,20 +80,21 @@ def test_a_flow_run_is_a_restricted_job_in_which_the_images_flow_runs(pool: Pool
     assert set(deployments) == {f"{f}-cluster" for f in FLOWS}
     assert [s["schedule"]["cron"] for s in deployments["retrain-cluster"]["schedules"]] == ["30 2 * * *"]
     log = tmp_path / "worker.log"
+    wait = partial(until, seconds=240, said=log.read_text)
     cluster.requests.clear()
     with pool.worker(log):
         run = pool.start("retrain-cluster", recipe="no-such-recipe")
-        job = until(lambda: cluster.jobs_in("stockpot"), log)[0]
+        job = wait(lambda: cluster.jobs_in("stockpot"))[0]
         kubernetes_validate.validate({k: v for k, v in job.items() if k != "status"}, SCHEMAS, strict=True)
         pod: Object = job["spec"]["template"]["spec"]
         assert violations(pod) == []
         assert job["spec"]["template"]["metadata"]["labels"]["stockpot/part"] == "flow"  # what the network policy selects
         assert (pod["serviceAccountName"], pod["containers"][0]["image"], job["spec"]["backoffLimit"]) == ("stockpot-flow", IMAGE, 0)
-        until(lambda: pool.state(run)["type"] in ("FAILED", "CRASHED", "COMPLETED"), log)
+        wait(lambda: pool.state(run)["type"] in ("FAILED", "CRASHED", "COMPLETED"))
         said = [p.log.read_text() for p in cluster.kubelet.processes.values()]
         assert pool.state(run)["type"] == "FAILED", said
         assert "no-such-recipe" in pool.state(run)["message"], said
         second = pool.start("curate-cluster", recipe="no-such-recipe")
         pool.ask(f"flow_runs/{second}/set_state", {"state": {"type": "CANCELLING"}, "force": True})
-        until(lambda: pool.state(second)["type"] == "CANCELLED", log)
+        wait(lambda: pool.state(second)["type"] == "CANCELLED")
     assert asked_for(cluster.requests) <= rights(find("Role", "stockpot-worker")), log.read_text()

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from components.pipeline.cluster.launcher import Kubernetes
 from components.pipeline.execute import Pipeline, UnitFailedError
 from components.pipeline.launcher import STOP
 from components.runtime import Runtime
+from tests import waiting
 from tests.components.pipeline.test_unit import wait_for
 from tests.components.pipeline.toy import make_image, make_project, open_pipeline, run_all, times_run
 from tests.fakes.apiserver import Cluster, Image
@@ -82,13 +84,7 @@ def opened(project: Path, cluster: Cluster) -> Iterator[Callable[..., Pipeline]]
         pipeline.launcher.close()
 
 
-def until(found: Callable[[], Any], seconds: float = 120) -> Any:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if value := found():
-            return value
-        time.sleep(0.05)
-    raise AssertionError("it did not happen")
+until = partial(waiting.until, seconds=120)
 
 
 def in_thread(work: Callable[[], Any]) -> Callable[[], Any]:
