@@ -28,6 +28,8 @@ class FaultProxy:
             def handle(self) -> None:
                 with contextlib.suppress(OSError):
                     self.proxy.pass_on(self)
+                with contextlib.suppress(OSError):
+                    self.connection.shutdown(socket.SHUT_RDWR)  # `_pump` still reads from it: closing the file would wait for that, and so would the client
 
         class Server(socketserver.ThreadingTCPServer):
             daemon_threads, allow_reuse_address, request_queue_size = True, True, 128
