@@ -162,7 +162,7 @@ def trial(number: int, project: Project, s3: S3Server, prefect: Mapping[str, str
 
 def _kill_flow(flow: Flow, pods: Pods, proxy: FaultProxy) -> int:
     """Kills the flow while three candidates run; returns how many of their very pods the next one has taken over."""
-    until(lambda: len(pods.candidates()) == len(CANDIDATES), "three candidates that run")
+    until(lambda: len(pods.candidates()) == len(CANDIDATES) or flow.over(), "three candidates that run")
     before = {p["metadata"]["uid"] for p in pods.candidates()}
     jobs = {j["metadata"]["uid"]: j["metadata"]["labels"][RUN] for j in pods.cluster.jobs_in(NAMESPACE)}
     flow.kill()
