@@ -122,7 +122,7 @@ class Pods:
         for process in self.cluster.kubelet.processes.values():
             codes.setdefault(process.pod["metadata"]["annotations"][IDENTITY], []).append(process.popen.poll())
             resumed += "going on after step" in process.log.read_text(errors="replace")
-        doubled = sum(len(c) - 1 - sum(code != 0 for code in c) for c in codes.values())
+        doubled = sum(max(0, sum(code == 0 for code in c) - 1) for c in codes.values())
         return {"units": len(codes), "pods": sum(map(len, codes.values())), "resumed": resumed, "doubled": doubled}
 
 
