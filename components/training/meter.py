@@ -18,7 +18,7 @@ class History:
     """What happened so far; part of every checkpoint, so that a resumed run ends with the same record."""
 
     losses: list[float] = field(default_factory=list)
-    """mean loss per learned token of every step, nats"""
+    """mean loss of every step, nats: per learned token, or per pair of picture and caption"""
     rates: list[float] = field(default_factory=list)
     """learning rate of every step (the stage's; a group's own rate is proportional)"""
     tokens: int = 0
@@ -26,7 +26,7 @@ class History:
     samples: int = 0
     """samples seen"""
     curve: list[tuple[int, int, float, float]] = field(default_factory=list)
-    """optimizer step, samples seen, loss (nats per learned token) and accuracy on the held-out rows"""
+    """optimizer step, samples seen, loss (nats) and accuracy on the held-out rows"""
 
 
 class Meter:
