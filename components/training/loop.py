@@ -1,5 +1,6 @@
 """The training loop: one for all stages. A stage differs in what it trains and on what, never in how."""
 
+import contextlib
 import json
 import logging
 import math
@@ -14,6 +15,7 @@ import torch
 from torch import distributed
 
 from components.data.loader import Loader
+from components.data.prefetch import batches
 from components.errors import PermanentError, TransientError
 from components.recipe.training import TrainingConfig
 from components.training import engine as engines
@@ -42,6 +44,7 @@ class Run:
     """processes, ZeRO stage, precision: a checkpoint of another layout cannot be resumed"""
     checkpoints: Checkpoints | None
     checkpoint_seconds: float
+    loader_workers: int = 0
 
 
 def fit(engine: Any, loader: Loader, exam: Exam, run: Run, stopped: Callable[[], bool]) -> History:
@@ -52,14 +55,16 @@ def fit(engine: Any, loader: Loader, exam: Exam, run: Run, stopped: Callable[[],
     """
     start, history = _resume(engine, run)
     objective = OBJECTIVES[run.config.objective]
-    meter = Meter(run.name, run.total, start, speaks=engines.rank() == 0)
     saved, saved_at = start, time.monotonic()
-    try:
+    with (
+        contextlib.closing(Meter(run.name, run.total, start, speaks=engines.rank() == 0)) as meter,
+        batches(loader, range(start, run.total), run.loader_workers) as ready,
+    ):
         for step in range(start, run.total):
             torch.manual_seed(step)  # nothing draws today; whatever will, draws the same after a resume
             rate = factor(run.config.schedule, step, run.total)
             set_rates(engine.basic_optimizer, rate)
-            batch = loader.step(step)
+            batch = meter.wait_for(ready)
             loss, stop, due = _agree(objective.backward(engine, batch), stopped(), time.monotonic() - saved_at >= run.checkpoint_seconds)
             if not math.isfinite(loss):
                 raise PermanentError(f"{run.name}: the loss is {loss} at step {step + 1} of {run.total}: lower the learning rate or look at the stage's data")
@@ -78,8 +83,6 @@ def fit(engine: Any, loader: Loader, exam: Exam, run: Run, stopped: Callable[[],
                 raise TransientError(
                     f"{run.name}: stopped, " + (f"step {saved} saved" if run.checkpoints else f"step {step + 1} lost: no place for checkpoints is set")
                 )
-    finally:
-        meter.close()
     logger.info("%s: optimizer state is %d bytes on this rank", run.name, engines.optimizer_bytes(engine))
     return history
 

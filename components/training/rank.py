@@ -144,8 +144,9 @@ def train(step: Step, profile: Profile) -> None:
     exam = Exam(build_loader(start.held_out, Pictures(start.processor), step, config).all() if start.held_out else [], total)
     place = os.environ.get("STOCKPOT_CKPT")
     layout = {"processes": engines.num_ranks(), "zero_stage": profile.zero_stage, "precision": profile.precision}
+    run = Run(step.name, config, total, layout, Checkpoints(place) if place else None, profile.checkpoint_seconds, profile.loader_workers)
     with StopSignal() as stopped:
-        history = fit(engine, loader, exam, Run(step.name, config, total, layout, Checkpoints(place) if place else None, profile.checkpoint_seconds), stopped)
+        history = fit(engine, loader, exam, run, stopped)
     trained = engines.trained_weights(engine)
     if engines.rank() == 0:
         write_model(step, config, start, trained)
