@@ -32,8 +32,8 @@ LOOKED = 20
 def format_of(path: Path) -> Format:
     """The format of a file, or of the files of a folder. Raises DataError for a folder with rows in several formats, or none."""
     if not path.is_dir():
-        named = [form for form, ends in BY_NAME.items() if path.name.lower().endswith(ends) and form != "llava"]
-        return named[0] if named else _json_format(path)
+        named: list[Format] = [form for form, ends in BY_NAME.items() if path.name.lower().endswith(ends)]
+        return _json_format(path) if named in ([], ["llava"]) else named[0]
     found: dict[Format, Path] = {}
     for file in sorted(p for p in path.rglob("*") if p.is_file()):
         for form, ends in BY_NAME.items():

@@ -2,10 +2,10 @@
 
 import contextlib
 import gzip
+import io
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
 
 from components.data.quarantine import FileError
 
@@ -13,7 +13,7 @@ GZIP = b"\x1f\x8b"
 
 
 @contextlib.contextmanager
-def opened(file: Path) -> Iterator[IO[bytes]]:
+def opened(file: Path) -> Iterator[io.BufferedIOBase]:
     """The file's bytes, unpacked. What is read inside raises FileError where a gzip stream is damaged or cut off."""
     try:
         with file.open("rb") as raw:
