@@ -6,6 +6,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from components.objects import fingerprint
 from components.pipeline.closure import code_of
 from components.pipeline.compiled_yaml import to_yaml
 from components.recipe.curation import stage_of
@@ -50,13 +51,17 @@ class Compiled:
 
 
 def compile_recipe(recipe: Recipe) -> Compiled:
-    """The recipe as DVC stages. A stage that joins a list also lists that list in its params: else an override that adds to it is not seen."""
+    """The recipe as DVC stages. A stage that joins a list also lists that list in its params: else an override that adds to it is not seen.
+
+    What sources on S3 hold becomes a parameter, `objects`: their buckets are listed here. Raises StockpotError when that is not possible.
+    """
     stages: dict[str, dict[str, Any]] = {}
+    objects = {name: [fingerprint(uri) for uri in s.objects] for name, s in recipe.sources.items() if s.objects}
     if recipe.draw is not None:
         stages["draw"] = _stage("draw", [], ["seed", "draw"], outs=["noise.jsonl"])
     for name, source in recipe.sources.items():
-        paths = [source.path, *([source.images] if source.images else [])]
-        stages[f"ingest-{name}"] = _stage(f"ingest-{name}", [_file(recipe, p) for p in paths], [f"sources.{name}"], metrics=["summary.json"])
+        params = [f"sources.{name}", *([f"objects.{name}"] if name in objects else [])]
+        stages[f"ingest-{name}"] = _stage(f"ingest-{name}", [_file(recipe, p) for p in source.files], params, metrics=["summary.json"])
     start = []
     if recipe.model.weights:
         folders = [_file(recipe, p.folder) for p in recipe.model.weights.parts.values() if p.folder]
@@ -93,7 +98,7 @@ def compile_recipe(recipe: Recipe) -> Compiled:
     )
     stages["package"] = _stage("package", [_out("soup"), "out/evaluate/scores.json"], ["name"])
     engine = {p: version(p).partition("+")[0] for p in ENGINE}
-    return Compiled({**recipe.model_dump(mode="json"), "engine": engine}, stages)
+    return Compiled({**recipe.model_dump(mode="json"), **({"objects": objects} if objects else {}), "engine": engine}, stages)
 
 
 def _training(name: str, stage: Stage, inputs: list[str], start: list[str], curve: bool) -> dict[str, dict[str, Any]]:
@@ -157,4 +162,4 @@ def _questions(recipe: Recipe, path: str | None) -> str:
 
 def _file(recipe: Recipe, path: str) -> str:
     """A file of the user's as it is; of the drawn corpus, the folder that is its DVC output."""
-    return DRAWN if recipe.draw is not None and path.startswith(DRAWN + "/") else path
+    return DRAWN if recipe.draw is not None and (path + "/").startswith(DRAWN + "/") else path
