@@ -19,6 +19,7 @@ class Profile(BaseModel):
     zero_stage: Literal[0, 1, 2, 3] = Field(default=0, description="DeepSpeed ZeRO stage")
     precision: Literal["fp32", "bf16"] = Field(default="fp32", description="dtype of weights and activations in training")
     judge_requests: int = Field(default=8, ge=1, description="requests to a judge's endpoint at the same time")
+    judge_requests_per_minute: float | None = Field(default=None, gt=0, description="most requests that one step sends to an endpoint; null: no limit")
     checkpoint_seconds: float = Field(default=60, gt=0, description="time between two training checkpoints, seconds")
     grace_seconds: float = Field(default=20, gt=0, description="time between SIGTERM and SIGKILL, seconds; a checkpoint must fit in")
     unit_timeout_seconds: float = Field(default=86_400, gt=0, description="a unit that runs longer is stopped, seconds")
