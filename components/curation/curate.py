@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from components.curation.fact_store import FactStore
 from components.curation.facts import rows_of
-from components.curation.filter import DROP, FIX, KEEP, NO_VERDICT, QUARANTINE, TAG, Filter, ModelFilter, RowFilter
+from components.curation.filter import DROP, FIX, KEEP, QUARANTINE, TAG, UNJUDGED, Filter, ModelFilter, RowFilter
 from components.curation.filters import FILTERS
 from components.curation.row import Row
 from components.curation.shard_engine import find
@@ -68,7 +68,7 @@ class Judgement(NamedTuple):
         return Counter(self.verdicts.filter(pa.array(self.actions() == action))["reason"].to_pylist())
 
     def counts(self) -> dict[str, Any]:
-        """Rows seen and what became of them: `tagged`, `fixed` and `no_verdict` ones are among the kept.
+        """Rows seen and what became of them: `tagged` and `fixed` ones are among the kept; `unjudged` ones are kept or dropped.
 
         `threshold` by source and language, null where not finite.
         """
@@ -76,7 +76,7 @@ class Judgement(NamedTuple):
         found = self.filter.thresholds()
         threshold = {k: v if math.isfinite(v) else None for k, v in found.items()} if found is not None else None
         numbers = {"seen": len(self.rows), "kept": end[KEEP], "dropped": end[DROP], "quarantined": end[QUARANTINE]}
-        numbers |= {"tagged": self.reasons(TAG).total(), "fixed": self.reasons(FIX).total(), "no_verdict": self.reasons(KEEP)[NO_VERDICT]}
+        numbers |= {"tagged": self.reasons(TAG).total(), "fixed": self.reasons(FIX).total(), "unjudged": (self.reasons(KEEP) + self.reasons(DROP))[UNJUDGED]}
         return {"kind": self.filter.kind, "version": self.filter.version, **numbers, "threshold": threshold}
 
 
