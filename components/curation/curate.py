@@ -3,6 +3,7 @@
 Rows keep the order of the recipe's sources and of their files. A filter sees only what the ones before it kept, with the messages that they gave it.
 """
 
+import hashlib
 import json
 import logging
 import math
@@ -16,12 +17,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from components.curation.facts import row_facts, rows_of
+from components.curation.fact_store import FactStore
+from components.curation.facts import rows_of
 from components.curation.filter import DROP, FIX, KEEP, QUARANTINE, TAG, UNJUDGED, Filter, ModelFilter, RowFilter
 from components.curation.filters import FILTERS
 from components.curation.row import Row
+from components.curation.shard_engine import find
 from components.data.canonical import QUARANTINE_SCHEMA, SCHEMA, ShardWriter, read_shard, shards, write_parquet
 from components.errors import DataError, RecipeError
+from components.profile import step_profile
 from components.progress import track
 from components.recipe.curation import Curation
 from components.step import Step
@@ -91,15 +95,26 @@ class Corpus:
         self.index = pa.concat_tables(small)
         self.alive = np.ones(start, dtype=bool)
         self.fixed: dict[int, list[dict[str, str]]] = {}
+        self.store = FactStore()
         self.refused = pa.concat_tables([_refused_by_ingest(step.rows(source)) for source in sources])
 
     def look(self, filters: Sequence[RowFilter[Any]]) -> list[list[pa.ChunkedArray]]:
         """What each filter finds in the rows of each shard, by filter, then by shard; pictures are decoded once."""
-        found = [row_facts(shard.file, shard.source, filters) for shard in track(self.shards, "rows", len(self.shards))] if filters else []
-        return [[facts.column(number) for facts in found] for number in range(len(filters))]
+        if not filters:
+            return []
+        kept = {number: self.store.get(f"rows-{number:05d}") for number in range(len(self.shards))}
+        found = {number: facts for number, facts in kept.items() if facts is not None}
+        left = {number: (shard.file, shard.source) for number, shard in enumerate(self.shards) if number not in found}
+        for number, facts in track(find(left, filters, step_profile()), "rows", len(left)):
+            self.store.put(f"rows-{number:05d}", facts)
+            found[number] = facts
+        return [[found[number].column(place) for number in range(len(self.shards))] for place in range(len(filters))]
 
-    def judge(self, judging: Filter[Any], looked: Sequence[pa.ChunkedArray]) -> Judgement:
-        """Shows the rows that are still there to a filter and takes out those that it does not keep. `looked`: its facts, for a row filter."""
+    def judge(self, judging: Filter[Any], place: int, looked: Sequence[pa.ChunkedArray]) -> Judgement:
+        """Shows the rows that are still there to the filter at `place` and takes out those that it does not keep.
+
+        `looked`: its facts, for a row filter.
+        """
         facts: list[pa.ChunkedArray] = []
         seen = [np.zeros(0, dtype=np.int64)]
         for number, shard in enumerate(track(self.shards, judging.kind, len(self.shards))):
@@ -108,7 +123,7 @@ class Corpus:
                 if isinstance(judging, RowFilter):
                     facts.append(self._again(judging, shard, looked[number]).take(pa.array(here)))
                 else:
-                    facts.append(self._ask(judging, shard, here))
+                    facts.append(self._ask(judging, place, shard, here))
                 seen.append(here + shard.rows.start)
         rows = np.concatenate(seen)
         chunks = [chunk for found in facts for chunk in found.chunks]
@@ -128,10 +143,17 @@ class Corpus:
             facts[i] = judging.fact(row)
         return pa.chunked_array([pa.array(facts, type=judging.fact_type)])
 
-    def _ask(self, judging: Filter[Any], shard: Shard, here: np.ndarray) -> pa.ChunkedArray:
+    def _ask(self, judging: Filter[Any], place: int, shard: Shard, here: np.ndarray) -> pa.ChunkedArray:
         assert isinstance(judging, ModelFilter)
-        facts = judging.facts(self._current(read_shard(shard.file, list(judging.columns)), shard, here))
-        return pa.chunked_array([facts])
+        fixed = [(i, self.fixed[shard.rows.start + i]) for i in self._fixed_in(shard)]
+        shown = hashlib.sha256(here.tobytes() + json.dumps(fixed).encode()).hexdigest()  # which rows, and what they say, is up to the filters before
+        name = f"{place}-{judging.kind}-{shard.rows.start}-{shown[:16]}"
+        kept = self.store.get(name)
+        if kept is None:
+            facts = judging.facts(self._current(read_shard(shard.file, list(judging.columns)), shard, here))
+            kept = pa.table({"facts": facts})
+            self.store.put(name, kept)
+        return kept["facts"]
 
     def _current(self, rows: pa.Table, shard: Shard, here: np.ndarray) -> pa.Table:
         """Of the rows of a shard those at `here`, with the messages that filters have given them."""
@@ -255,8 +277,8 @@ def run(step: Step) -> None:
     filters = [FILTERS[section.kind](section, step) for section in config.filters]
     row_filters = [judging for judging in filters if isinstance(judging, RowFilter)]
     looked = iter(corpus.look(row_filters))
-    for judging in filters:
-        judgement = corpus.judge(judging, next(looked) if isinstance(judging, RowFilter) else [])
+    for place, judging in enumerate(filters):
+        judgement = corpus.judge(judging, place, next(looked) if isinstance(judging, RowFilter) else [])
         ledger.add(judgement)
         logger.info("%s", " ".join(f"{k}={v}" for k, v in judgement.counts().items()))
     refused = pa.concat_tables([corpus.refused, _refused_here(corpus, ledger)])
