@@ -15,7 +15,7 @@ from components.recipe.model import Model
 from components.recipe.soup import Soup
 from components.recipe.training import Stage
 
-RESERVED = {"draw", "ingest", "curate", "soup", "evaluate", "package", "promote", "weights"}
+RESERVED = {"draw", "ingest", "rewrite", "curate", "soup", "evaluate", "package", "promote", "weights"}
 """Step names that a training stage may not take."""
 
 

@@ -44,8 +44,8 @@ Checked with the rest, before any work:
   Both together leave at least 20 percent.
 - At least one benchmark counts in the overall score.
 - A path below `out/` needs a `draw` section.
-- Names that belong to the pipeline are refused: stages `draw`, `ingest`, `curate`, `soup`, `evaluate`, `package`, `promote`, `weights`; source `dropped`;
-  candidate `soup`.
+- Names that belong to the pipeline are refused: stages `draw`, `ingest`, `rewrite`, `curate`, `soup`, `evaluate`, `package`, `promote`, `weights`;
+  source `dropped`; candidate `soup`.
 - `draw.min_side` is at most `draw.max_side`; `draw.withheld` leaves some pairs for training.
 - Widths are multiples of their heads, `heads` of `kv_heads`; the head size of `qwen2_vl_vit` is a multiple of 4.
 - `model.min_pixels` is at most `model.max_pixels`.

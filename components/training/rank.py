@@ -78,7 +78,7 @@ def begin(step: Step, config: TrainingConfig) -> Start:
     Raises DataError for rows or a model folder that cannot be used.
     """
     text_only = config.objective == "text"
-    folders = [step.input(f"ingest-{s}") if text_only else step.input("curate") / s for s in config.data.sources]
+    folders = [step.rows(s) if text_only else step.input("curate") / s for s in config.data.sources]
     held_out = step.config("held_out", HeldOut)
     rows = read_rows(folders, config.data.percent, config.data.subset_seed, held_out)
     held = _some(read_split(folders, "selection", held_out)) if held_out.selection else []
