@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 
 import components.recipe.curation
+from components.curation.row import Row
 from components.runtime import Cluster, Runtime
 from components.settings import Settings
 from flows.cli import app, recipes
@@ -189,7 +190,8 @@ def test_the_example_filter_works(monkeypatch: pytest.MonkeyPatch) -> None:
     exec(body, room)
     judging = room["AnswerLength"](made["AnswerLength"](min_characters=3), None)
     rows = [[{"role": "user", "content": "what is it ?"}, {"role": "assistant", "content": answer}] for answer in ("a cat", " no ", "yes")]
-    facts = judging.facts(pa.table({"messages": rows}))
+    blank = dict.fromkeys(Row.COLUMNS)
+    facts = pa.array([judging.fact(Row({**blank, "messages": messages})) for messages in rows], type=judging.fact_type)
     shown = pa.table({"id": ["1", "2", "3"], "source": ["s"] * 3, "language": ["en"] * 3, "facts": facts})
     assert judging.judge(shown)["action"].to_pylist() == ["keep", "drop", "keep"]
     assert judging.judge(shown.slice(0, 0)).num_rows == 0

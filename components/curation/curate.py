@@ -1,13 +1,13 @@
 """Step `curate`: which ingested rows reach training. Filters give verdicts, in the order of the recipe; this step drops.
 
-Rows keep the order of the recipe's sources and of their files. A filter sees only what the ones before it kept.
+Rows keep the order of the recipe's sources and of their files. A filter sees only what the ones before it kept, with the messages that they gave it.
 """
 
 import json
 import logging
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,8 +16,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from components.curation.filter import DROP, KEEP, NO_VERDICT, QUARANTINE, TAG, Filter
+from components.curation.facts import row_facts, rows_of
+from components.curation.filter import DROP, FIX, KEEP, NO_VERDICT, QUARANTINE, TAG, Filter, ModelFilter, RowFilter
 from components.curation.filters import FILTERS
+from components.curation.row import Row
 from components.data.canonical import QUARANTINE_SCHEMA, SCHEMA, ShardWriter, read_shard, shards, write_parquet
 from components.errors import DataError, RecipeError
 from components.progress import track
@@ -48,26 +50,34 @@ class Judgement(NamedTuple):
         return np.array(self.verdicts["action"].to_pylist(), dtype=object)
 
     def ends(self) -> np.ndarray:
-        """Where the rows go: a tagged row is kept."""
+        """Where the rows go: a tagged row is kept, and so is a fixed one."""
         actions = self.actions()
-        return np.where(actions == TAG, KEEP, actions)
+        return np.where((actions == TAG) | (actions == FIX), KEEP, actions)
+
+    def fixed(self) -> dict[int, list[dict[str, str]]]:
+        """What fixed rows say from now on, by their indices."""
+        found = np.flatnonzero(self.actions() == FIX)
+        return dict(zip(self.rows[found].tolist(), self.verdicts["messages"].take(pa.array(found)).to_pylist(), strict=True))
 
     def reasons(self, action: str) -> Counter[str]:
         """How often each reason led to `action`."""
         return Counter(self.verdicts.filter(pa.array(self.actions() == action))["reason"].to_pylist())
 
     def counts(self) -> dict[str, Any]:
-        """Rows seen and what became of them: `tagged` and `no_verdict` ones are among the kept. `threshold` by source and language, null where not finite."""
+        """Rows seen and what became of them: `tagged`, `fixed` and `no_verdict` ones are among the kept.
+
+        `threshold` by source and language, null where not finite.
+        """
         end = Counter(self.ends().tolist())
         found = self.filter.thresholds()
         threshold = {k: v if math.isfinite(v) else None for k, v in found.items()} if found is not None else None
         numbers = {"seen": len(self.rows), "kept": end[KEEP], "dropped": end[DROP], "quarantined": end[QUARANTINE]}
-        numbers |= {"tagged": self.reasons(TAG).total(), "no_verdict": self.reasons(KEEP)[NO_VERDICT]}
+        numbers |= {"tagged": self.reasons(TAG).total(), "fixed": self.reasons(FIX).total(), "no_verdict": self.reasons(KEEP)[NO_VERDICT]}
         return {"kind": self.filter.kind, "version": self.filter.version, **numbers, "threshold": threshold}
 
 
 class Corpus:
-    """All ingested rows: their shards, their small columns, and which of them are still there."""
+    """All ingested rows: their shards, their small columns, which of them are still there, and what the fixed ones say."""
 
     def __init__(self, step: Step, sources: list[str]):
         self.sources = sources
@@ -80,22 +90,65 @@ class Corpus:
                 start += small[-1].num_rows
         self.index = pa.concat_tables(small)
         self.alive = np.ones(start, dtype=bool)
+        self.fixed: dict[int, list[dict[str, str]]] = {}
         self.refused = pa.concat_tables([_refused_by_ingest(step.input(f"ingest-{source}")) for source in sources])
 
-    def judge(self, judging: Filter[Any]) -> Judgement:
-        """Shows the rows that are still there to a filter and takes out those that it does not keep."""
-        facts: list[pa.Array] = []
+    def look(self, filters: Sequence[RowFilter[Any]]) -> list[list[pa.ChunkedArray]]:
+        """What each filter finds in the rows of each shard, by filter, then by shard; pictures are decoded once."""
+        found = [row_facts(shard.file, shard.source, filters) for shard in track(self.shards, "rows", len(self.shards))] if filters else []
+        return [[facts.column(number) for facts in found] for number in range(len(filters))]
+
+    def judge(self, judging: Filter[Any], looked: Sequence[pa.ChunkedArray]) -> Judgement:
+        """Shows the rows that are still there to a filter and takes out those that it does not keep. `looked`: its facts, for a row filter."""
+        facts: list[pa.ChunkedArray] = []
         seen = [np.zeros(0, dtype=np.int64)]
-        for shard in track(self.shards, judging.kind, len(self.shards)):
-            mask = self.alive[shard.rows]
-            if judging.looks_at(shard.source) and mask.any():
-                facts.append(judging.facts(read_shard(shard.file, list(judging.columns)).filter(pa.array(mask))))
-                seen.append(np.flatnonzero(mask) + shard.rows.start)
+        for number, shard in enumerate(track(self.shards, judging.kind, len(self.shards))):
+            here = np.flatnonzero(self.alive[shard.rows])
+            if judging.looks_at(shard.source) and len(here):
+                if isinstance(judging, RowFilter):
+                    facts.append(self._again(judging, shard, looked[number]).take(pa.array(here)))
+                else:
+                    facts.append(self._ask(judging, shard, here))
+                seen.append(here + shard.rows.start)
         rows = np.concatenate(seen)
-        shown = self.index.take(pa.array(rows)).append_column("facts", pa.chunked_array(facts, type=facts[0].type if facts else pa.null()))
+        chunks = [chunk for found in facts for chunk in found.chunks]
+        shown = self.index.take(pa.array(rows)).append_column("facts", pa.chunked_array(chunks, type=facts[0].type if facts else pa.null()))
         judgement = Judgement(judging, rows, judging.judge(shown))
         self.alive[rows[judgement.ends() != KEEP]] = False
+        self.fixed |= judgement.fixed()
         return judgement
+
+    def _again(self, judging: RowFilter[Any], shard: Shard, looked: pa.ChunkedArray) -> pa.ChunkedArray:
+        """The facts of a shard, looked at again where a filter has fixed the row since."""
+        here = self._fixed_in(shard)
+        if not here:
+            return looked
+        facts = looked.to_pylist()
+        for i, row in zip(here, rows_of(self._current(read_shard(shard.file, list(Row.COLUMNS)), shard, np.array(here))), strict=True):
+            facts[i] = judging.fact(row)
+        return pa.chunked_array([pa.array(facts, type=judging.fact_type)])
+
+    def _ask(self, judging: Filter[Any], shard: Shard, here: np.ndarray) -> pa.ChunkedArray:
+        assert isinstance(judging, ModelFilter)
+        facts = judging.facts(self._current(read_shard(shard.file, list(judging.columns)), shard, here))
+        return pa.chunked_array([facts])
+
+    def _current(self, rows: pa.Table, shard: Shard, here: np.ndarray) -> pa.Table:
+        """Of the rows of a shard those at `here`, with the messages that filters have given them."""
+        chosen = rows.take(pa.array(here))
+        if "messages" not in chosen.column_names or not self._fixed_in(shard):
+            return chosen
+        messages = [self.fixed.get(shard.rows.start + i, said) for i, said in zip(here.tolist(), chosen["messages"].to_pylist(), strict=True)]
+        return _with_column(chosen, "messages", messages)
+
+    def _fixed_in(self, shard: Shard) -> list[int]:
+        """Which rows of a shard are fixed and still there."""
+        return [i - shard.rows.start for i in sorted(self.fixed) if shard.rows.start <= i < shard.rows.stop and self.alive[i]]
+
+
+def _with_column(rows: pa.Table, name: str, values: list[Any]) -> pa.Table:
+    field = SCHEMA.field(name)
+    return rows.set_column(rows.schema.get_field_index(name), field, pa.array(values, type=field.type))
 
 
 def _refused_by_ingest(folder: Path) -> pa.Table:
@@ -140,12 +193,16 @@ def _refused_here(corpus: Corpus, ledger: Ledger) -> pa.Table:
     return pa.Table.from_pylist(found, schema=QUARANTINE_SCHEMA)
 
 
-def _with_verdicts(rows: pa.Table, shard: Shard, ledger: Ledger) -> pa.Table:
+def _as_judged(rows: pa.Table, shard: Shard, ledger: Ledger) -> pa.Table:
+    """The rows of a shard with their verdicts and, where a filter has fixed them, with their last messages."""
     verdicts = rows["verdicts"].to_pylist()
+    messages: list[Any] | None = None
     for row, verdict in ledger.within(shard.rows):
-        verdicts[row].append(verdict)  # `detail` is no field of a verdict and is left out by the type
-    column = SCHEMA.field("verdicts")
-    return rows.set_column(SCHEMA.get_field_index("verdicts"), column, pa.array(verdicts, type=column.type))
+        if verdict["action"] == FIX:
+            messages = messages or rows["messages"].to_pylist()
+            verdict["before"], messages[row] = messages[row], verdict["messages"]
+        verdicts[row].append(verdict)  # `detail` and `messages` are no fields of a verdict and are left out by the type
+    return _with_column(rows if messages is None else _with_column(rows, "messages", messages), "verdicts", verdicts)
 
 
 def _write(corpus: Corpus, ledger: Ledger, data: Path, shard_rows: int) -> None:
@@ -154,7 +211,7 @@ def _write(corpus: Corpus, ledger: Ledger, data: Path, shard_rows: int) -> None:
         for source in corpus.sources:
             with ShardWriter(data / source, shard_rows) as kept:
                 for shard in (s for s in corpus.shards if s.source == source):
-                    rows = _with_verdicts(read_shard(shard.file), shard, ledger)
+                    rows = _as_judged(read_shard(shard.file), shard, ledger)
                     kept.add(rows.filter(pa.array(ledger.last[shard.rows] == KEEP)))
                     dropped.add(rows.filter(pa.array(ledger.last[shard.rows] == DROP)))
 
@@ -195,8 +252,11 @@ def run(step: Step) -> None:
         raise RecipeError(f"sources.{DROPPED}: this name is taken by the folder of dropped rows: rename the source")
     corpus = Corpus(step, sources)
     ledger = Ledger(len(corpus.alive))
-    for section in config.filters:
-        judgement = corpus.judge(FILTERS[section.kind](section, step))
+    filters = [FILTERS[section.kind](section, step) for section in config.filters]
+    row_filters = [judging for judging in filters if isinstance(judging, RowFilter)]
+    looked = iter(corpus.look(row_filters))
+    for judging in filters:
+        judgement = corpus.judge(judging, next(looked) if isinstance(judging, RowFilter) else [])
         ledger.add(judgement)
         logger.info("%s", " ".join(f"{k}={v}" for k, v in judgement.counts().items()))
     refused = pa.concat_tables([corpus.refused, _refused_here(corpus, ledger)])

@@ -5,7 +5,7 @@ from statistics import mean
 
 import pyarrow as pa
 
-from components.curation.filter import KEEP, NO_VERDICT, Filter, verdicts
+from components.curation.filter import KEEP, NO_VERDICT, ModelFilter, verdicts
 from components.curation.judge import Judge, Question, seed_of
 from components.curation.judges import open_judge
 from components.curation.words import words
@@ -20,7 +20,7 @@ ROWS = 512
 """Rows that are judged at once."""
 
 
-class Grammar(Filter[Config]):
+class Grammar(ModelFilter[Config]):
     """A row's score is the share of trials that call its worst answer badly written."""
 
     kind = "grammar"

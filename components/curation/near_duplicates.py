@@ -1,7 +1,7 @@
 """Filter `near_duplicates`: of rows that look alike and say nearly the same the first is kept, over all sources.
 
 Both must hold: captions repeat in small corpora, and one picture may stand in many rows. Pictures are compared by the correlation of
-thumbnails of SIDE x SIDE pixels. On drawn pictures that tells a re-encoded, resized or brightened copy from another picture of the same
+thumbnails of THUMBNAIL x THUMBNAIL pixels. On drawn pictures that tells a re-encoded, resized or brightened copy from another picture of the same
 things far better than the bits of a perceptual hash do, and a k-d tree finds the neighbours exactly.
 """
 
@@ -11,58 +11,40 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from PIL import Image
 from scipy.spatial import KDTree
 
-from components.curation.filter import DROP, KEEP, Filter, verdicts
+from components.curation.filter import DROP, KEEP, RowFilter, verdicts
 from components.curation.minhash import jaccard, neighbourhoods, shingles
-from components.curation.scorer import without_marks
-from components.data.images import ImageError, decode
+from components.curation.row import THUMBNAIL, Row
+from components.data.images import ImageError
 from components.recipe.curation import NearDuplicates as Config
 
 REASON = "near_duplicate"
-SIDE = 8
 FLAT = 4.0
 """Smallest standard deviation that counts, of 255: what a picture of one colour shows besides is noise."""
-MAX_PIXELS = 50_000_000
-"""Rows with a larger picture, or one that cannot be decoded, pass."""
-
-FACTS = pa.struct([("text", pa.string()), ("thumbnails", pa.binary())])
-
-
-def thumbnails(images: list[dict[str, Any]]) -> bytes | None:
-    """RGB pixels of the thumbnails of all pictures of a row, one after the other; None when one cannot be decoded, or there is none."""
-    found = []
-    for image in images:
-        try:
-            found.append(decode(image["bytes"], MAX_PIXELS).resize((SIDE, SIDE), Image.Resampling.BOX).tobytes())
-        except ImageError:
-            return None
-    return b"".join(found) or None
 
 
 def point(pixels: bytes) -> np.ndarray:
-    """Thumbnails as a point, float32 (pictures * SIDE * SIDE * 3,): the squared distance of two is twice what their correlation lacks to 1."""
-    values = np.frombuffer(pixels, dtype=np.uint8).reshape(-1, SIDE * SIDE * 3).astype(np.float32)
+    """Thumbnails as a point, float32 (pictures * THUMBNAIL**2 * 3,): the squared distance of two is twice what their correlation lacks to 1."""
+    values = np.frombuffer(pixels, dtype=np.uint8).reshape(-1, THUMBNAIL**2 * 3).astype(np.float32)
     values -= values.mean(axis=1, keepdims=True)
     values /= np.maximum(values.std(axis=1, keepdims=True), FLAT)
     return values.ravel() / np.sqrt(values.size, dtype=np.float32)
 
 
-class NearDuplicates(Filter[Config]):
-    """Looks at all sources together."""
+class NearDuplicates(RowFilter[Config]):
+    """Looks at all sources together. Rows without pictures, or with one that cannot be decoded, pass."""
 
     kind = "near_duplicates"
     version = "1"
-    columns = ("messages", "images")
+    fact_type = pa.struct([("text", pa.string()), ("thumbnails", pa.binary())])
 
-    def facts(self, rows: pa.Table) -> pa.Array:
-        found = []
-        for chunk in rows.to_batches(max_chunksize=64):
-            for messages, images in zip(chunk.column("messages").to_pylist(), chunk.column("images").to_pylist(), strict=True):
-                text = "\n".join(m["content"] for m in without_marks(messages))
-                found.append({"text": text, "thumbnails": thumbnails(images)})
-        return pa.array(found, type=FACTS)
+    def fact(self, row: Row) -> dict[str, Any]:
+        try:
+            thumbnails = b"".join(picture.thumbnail for picture in row.pictures)
+        except ImageError:
+            thumbnails = b""
+        return {"text": row.text, "thumbnails": thumbnails or None}
 
     def judge(self, rows: pa.Table) -> pa.Table:
         facts = rows["facts"].to_pylist()

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from components.curation.filter import DROP, KEEP, Filter, verdicts
+from components.curation.filter import DROP, KEEP, ModelFilter, verdicts
 from components.curation.scorer import Scorer
 from components.profile import step_profile
 from components.recipe.curation import Perplexity as Config
@@ -24,7 +24,7 @@ def keep_lowest(scores: Sequence[float], ids: Sequence[str], percent: int) -> li
     return order[: len(scores) * percent // 100]
 
 
-class Perplexity(Filter[Config]):
+class Perplexity(ModelFilter[Config]):
     """Scores the text alone: the model never sees the pictures."""
 
     kind = "perplexity"

@@ -14,10 +14,10 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-from components.curation.filter import KEEP, NO_VERDICT, Filter, verdicts
+from components.curation.filter import KEEP, NO_VERDICT, ModelFilter, verdicts
 from components.curation.judge import Judge, Question, seed_of
 from components.curation.judges import open_judge
-from components.curation.scorer import without_marks
+from components.curation.row import without_marks
 from components.progress import track
 from components.recipe.curation import TextAnswerable as Config
 
@@ -64,7 +64,7 @@ class Asked:
         return self._known[answer]
 
 
-class TextAnswerable(Filter[Config]):
+class TextAnswerable(ModelFilter[Config]):
     """A row's score is the share of its trials that are right; null when one of its questions need not be asked."""
 
     kind = "text_answerable"

@@ -3,6 +3,8 @@
 Equal rows in equal order give equal bytes: the writer pins everything that pyarrow would choose.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -19,7 +21,17 @@ IMAGE_MARK = "<image>"
 
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 MESSAGE = pa.struct([("role", pa.string()), ("content", pa.string())])
-VERDICT = pa.struct([("filter", pa.string()), ("version", pa.string()), ("action", pa.string()), ("score", pa.float64()), ("reason", pa.string())])
+VERDICT = pa.struct(
+    [
+        ("filter", pa.string()),
+        ("version", pa.string()),
+        ("action", pa.string()),
+        ("score", pa.float64()),
+        ("reason", pa.string()),
+        ("before", pa.list_(MESSAGE)),
+    ]
+)
+"""`before`: the messages that a row had before the action `fix`, else null."""
 
 SCHEMA = pa.schema(
     [
@@ -150,15 +162,27 @@ def shards(folder: Path) -> list[Path]:
 
 def read_shard(file: Path, columns: list[str] | None = None) -> pa.Table:
     """One shard, all columns or the named ones. Raises DataError when the file is damaged or lacks a column."""
+    with _opened(file, columns) as parquet:  # not pq.read_table: that imports pandas
+        return parquet.read(columns, use_threads=False)
+
+
+def read_batches(file: Path, columns: list[str] | None = None) -> Iterator[pa.Table]:
+    """As `read_shard`, a row group at a time."""
+    with _opened(file, columns) as parquet:
+        for group in range(parquet.num_row_groups):
+            yield parquet.read_row_group(group, columns, use_threads=False)
+
+
+@contextmanager
+def _opened(file: Path, columns: list[str] | None) -> Iterator[pq.ParquetFile]:
     try:
-        with pq.ParquetFile(file) as parquet:  # not pq.read_table: that imports pandas
-            table = parquet.read(columns, use_threads=False)
+        with pq.ParquetFile(file) as parquet:
+            missing = [c for c in columns or SCHEMA.names if c not in parquet.schema_arrow.names]
+            if missing:
+                raise DataError(f"{file}: columns {', '.join(missing)} are missing: this is no shard of canonical rows; run the step that writes it again")
+            yield parquet
     except (pa.ArrowInvalid, pa.ArrowKeyError, OSError) as error:
         raise DataError(f"{file}: not a readable Parquet shard ({error}): run the step that writes it again") from error
-    missing = [c for c in columns or SCHEMA.names if c not in table.column_names]
-    if missing:
-        raise DataError(f"{file}: columns {', '.join(missing)} are missing: this is no shard of canonical rows; run the step that writes it again")
-    return table
 
 
 def read_shards(folder: Path, columns: list[str] | None = None) -> pa.Table:

@@ -7,9 +7,12 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from components.curation.exact_duplicates import ExactDuplicates
-from components.curation.filter import VERDICTS, Filter
+from components.curation.filter import VERDICTS, RowFilter
 from components.curation.filters import FILTERS
 from components.curation.image_validity import ImageValidity
+from components.curation.near_duplicates import NearDuplicates
+from components.curation.row import MAX_PIXELS, Row
+from components.data.images import ImageError
 from components.recipe import curation
 from components.recipe.curation import Curation
 from components.step import Step
@@ -18,10 +21,9 @@ from tests.components.curation.corpora import picture, row, table
 STEP = Step("curate", {})
 
 
-def judge(judging: Filter, rows: list[dict]) -> list[dict]:
-    shown = table(rows)
-    facts = judging.facts(shown.select(list(judging.columns)))
-    verdicts = judging.judge(shown.select(["id", "source", "language"]).append_column("facts", facts))
+def judge(judging: RowFilter, rows: list[dict]) -> list[dict]:
+    facts = pa.array([judging.fact(Row(r)) for r in rows], type=judging.fact_type)
+    verdicts = judging.judge(table(rows).select(["id", "source", "language"]).append_column("facts", facts))
     assert verdicts.schema == VERDICTS
     return verdicts.to_pylist()
 
@@ -85,3 +87,31 @@ def test_no_rows_get_no_verdicts():
     assert judge(ExactDuplicates(curation.ExactDuplicates(), STEP), []) == []
     assert judge(ImageValidity(curation.ImageValidity(), STEP), []) == []
     assert isinstance(VERDICTS, pa.Schema)
+
+
+def test_a_picture_is_decoded_once_for_all_filters():
+    shown = Row(row("1", images=[picture(1), b"damaged"]))
+    filters = [
+        ImageValidity(curation.ImageValidity(), STEP),
+        ExactDuplicates(curation.ExactDuplicates(), STEP),
+        NearDuplicates(curation.NearDuplicates(), STEP),
+    ]
+    facts = [judging.fact(shown) for judging in filters]
+    whole, damaged = shown.pictures
+    assert whole.image is whole.image
+    assert damaged.error is damaged.error
+    assert facts[0]["reason"] == "image_unreadable"
+    assert facts == [judging.fact(Row(row("1", images=[picture(1), b"damaged"]))) for judging in filters]
+
+
+def test_a_picture_says_what_is_wrong_with_it():
+    whole, empty, large = Row(row("1", images=[picture(1), b"", picture(1, size=(MAX_PIXELS + 1, 1))])).pictures
+    assert (whole.size, whole.image.size, whole.error) == ((5, 4), (5, 4), None)
+    assert empty.error is not None
+    assert empty.error.reason == "image_empty"
+    assert large.error is not None
+    assert large.error.reason == "image_too_large"
+    assert large.decoded(2 * MAX_PIXELS).size == large.size
+    for get in (lambda: empty.size, lambda: empty.image, lambda: large.thumbnail):
+        with pytest.raises(ImageError):
+            get()

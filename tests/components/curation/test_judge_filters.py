@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from components.curation.filter import Filter
+from components.curation.filter import ModelFilter
 from components.curation.grammar import Grammar
 from components.curation.judge import Question, seed_of
 from components.curation.local_judge import LocalJudge
@@ -27,7 +27,7 @@ def model(tmp_path_factory) -> Path:
     return scorer(tmp_path_factory.mktemp("llm") / "data", ["red", "blue", "What color is it?"])
 
 
-def judge(judging: Filter, rows: list[dict]) -> list[dict]:
+def judge(judging: ModelFilter, rows: list[dict]) -> list[dict]:
     shown = table(rows)
     facts = judging.facts(shown.select(list(judging.columns)))
     return judging.judge(shown.select(["id", "source", "language"]).append_column("facts", facts)).to_pylist()
@@ -94,7 +94,7 @@ def test_rows_whose_every_question_is_answered_without_the_picture_are_found():
     with ChatServer(read) as server:
         verdicts = dict(zip([r["id"] for r in corpus()], judge(answerable(server), corpus()), strict=True))
     assert [i for i, v in verdicts.items() if v["action"] != "keep"] == ["told"]
-    assert verdicts["told"] == {"action": "tag", "score": 1.0, "reason": "text_answerable", "detail": ""}
+    assert verdicts["told"] == {"action": "tag", "score": 1.0, "reason": "text_answerable", "detail": "", "messages": None}
     assert 0.5 <= verdicts["half"]["score"] < 0.9
     guesses = [v["score"] for i, v in verdicts.items() if i.startswith("own")]
     assert 0.1 < sum(guesses) / len(guesses) < 0.4  # four options, so one in four by chance
@@ -104,7 +104,7 @@ def test_questions_that_need_not_be_asked_are_not():
     with ChatServer(read) as server:
         verdicts = dict(zip([r["id"] for r in corpus()], judge(answerable(server), corpus()), strict=True))
         prompts = [request["messages"][0]["content"] for request in server.requests]
-    passed = {"action": "keep", "score": None, "reason": "", "detail": ""}
+    passed = {"action": "keep", "score": None, "reason": "", "detail": "", "messages": None}
     assert all(verdicts[f"{i:02d}"] == passed for i in range(40))  # the same words have other answers elsewhere
     assert verdicts["open"] == passed  # one of its questions has
     assert verdicts["unique"] == passed  # its answer has no others of its kind

@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw, ImageEnhance
 
 from components.curation.minhash import jaccard, neighbourhoods, shingles
 from components.curation.near_duplicates import NearDuplicates
+from components.curation.row import Row
 from components.curation.words import words
 from components.recipe.curation import NearDuplicates as Config
 from components.step import Step
@@ -20,7 +21,7 @@ from tests.components.curation.corpora import row, table
 def judge(rows: list[dict], **config) -> list[dict]:
     shown = table(rows)
     judging = NearDuplicates(Config(**config), Step("curate", {}))
-    facts = pa.concat_arrays([judging.facts(shown.slice(0, 3)), judging.facts(shown.slice(3))])
+    facts = pa.array([judging.fact(Row(r)) for r in rows], type=judging.fact_type)
     return judging.judge(shown.select(["id", "source", "language"]).append_column("facts", facts)).to_pylist()
 
 

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.curation.perplexity import Perplexity, keep_lowest
-from components.curation.scorer import Scorer, batches, without_marks
+from components.curation.row import without_marks
+from components.curation.scorer import Scorer, batches
 from components.errors import DataError
 from components.models.checkpoint import load_model
 from components.recipe.curation import Perplexity as Config
