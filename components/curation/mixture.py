@@ -7,8 +7,40 @@ import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
+from typing import Any
 
+import numpy as np
+import pyarrow as pa
+
+from components.curation.filter import DROP, KEEP, Filter, verdicts
 from components.recipe.mixture import Capped, Fixed, Mixture, Proportional, Sqrt, Temperature
+
+REASON = "not_in_mixture"
+
+
+class Mixing(Filter[Any]):
+    """The last word on the rows of the mixed sources: a row's score is how often it is taken."""
+
+    kind = "mixture"
+    version = "1"
+
+    def looks_at(self, source: str) -> bool:
+        return source in mixed(self.config, [source])
+
+    def judge(self, rows: pa.Table) -> pa.Table:
+        sources = np.array(rows["source"].to_pylist(), dtype=object)
+        places = {s: np.flatnonzero(sources == s) for s in self.step.param("sources") if self.looks_at(s)}
+        self._counts = {s: len(p) for s, p in places.items()}
+        self._wanted = wanted(self.config, self._counts)
+        taken = np.zeros(rows.num_rows, dtype=np.int64)
+        for source, place in places.items():
+            taken[place] = copies(source, rows["id"].take(pa.array(place)).to_pylist(), self._wanted[source], self.step.seed)
+        numbers = taken.tolist()
+        return verdicts([KEEP if n else DROP for n in numbers], numbers, ["" if n else REASON for n in numbers])
+
+    def report(self) -> dict[str, Any]:
+        """`{kind, sources: {name: {kept, taken}}}`: rows that the filters kept, and rows of the mixture, repeated ones as often as they come."""
+        return {"kind": self.config.kind, "sources": {s: {"kept": n, "taken": self._wanted[s]} for s, n in self._counts.items()}}
 
 
 def changes_nothing(config: Mixture) -> bool:

@@ -55,23 +55,25 @@ class NearDuplicates(RowFilter[Config]):
         groups: dict[tuple[int, int], list[int]] = defaultdict(list)
         for i in seen:
             groups[near[facts[i]["text"]], len(facts[i]["thumbnails"])].append(i)
-        found: dict[int, float] = {}
+        found: dict[int, tuple[int, float]] = {}
         for members in groups.values():
             found |= self._repeats(members, facts)
-        actions = [DROP if i in found else KEEP for i in range(len(facts))]
-        return verdicts(actions, [found.get(i) for i in range(len(facts))], [REASON if i in found else "" for i in range(len(facts))])
+        sources, ids = rows["source"].to_pylist(), rows["id"].to_pylist()
+        of = [found.get(i, (None, None)) for i in range(len(facts))]
+        details = ["" if first is None else f"like {sources[first]}/{ids[first]}" for first, _ in of]
+        return verdicts([DROP if d else KEEP for d in details], [score for _, score in of], [REASON if d else "" for d in details], details)
 
-    def _repeats(self, members: list[int], facts: list[dict[str, Any]]) -> dict[int, float]:
-        """Rows (of rising number) that repeat an earlier kept one -> correlation of their pictures with its."""
+    def _repeats(self, members: list[int], facts: list[dict[str, Any]]) -> dict[int, tuple[int, float]]:
+        """Rows (of rising number) that repeat an earlier kept one -> that row, and the correlation of their pictures."""
         points = np.stack([point(facts[i]["thumbnails"]) for i in members])
         tree, radius = KDTree(points), math.sqrt(2 - self.config.picture_percent / 50)
-        found: dict[int, float] = {}
+        found: dict[int, tuple[int, float]] = {}
         for i, row in enumerate(members):
             if row in found:
                 continue
             for j in sorted(tree.query_ball_point(points[i], radius)):
                 if j > i and members[j] not in found and self._similar(facts[row]["text"], facts[members[j]]["text"]):
-                    found[members[j]] = 1 - float(((points[i] - points[j]) ** 2).sum()) / 2
+                    found[members[j]] = row, 1 - float(((points[i] - points[j]) ** 2).sum()) / 2
         return found
 
     def _similar(self, one: str, other: str) -> bool:

@@ -67,8 +67,15 @@ def compile_recipe(recipe: Recipe) -> Compiled:
     texts = {n: s for n, s in recipe.stages.items() if s.objective == "text"}
     for name, stage in texts.items():
         stages |= _training(name, stage, [_out(f"ingest-{s}") for s in stage.data.sources], start, curve)
+    compared, keys = _decontamination(recipe)
     asked = sorted({stage for f in recipe.curation.filters if (stage := stage_of(f))})
-    stages["curate"] = _stage("curate", [*ingested, *map(_out, asked)], ["seed", "curation", "sources"], metrics=["counts.json"])
+    stages["curate"] = _stage(
+        "curate",
+        [*ingested, *map(_out, asked), *compared],
+        ["seed", "curation", "sources", *keys],
+        outs=["card.html", "card.json"],
+        metrics=["counts.json"],
+    )
     for name, stage in recipe.stages.items():
         if name not in texts:
             stages |= _training(name, stage, [_out("curate")], start, curve)
@@ -94,6 +101,15 @@ def compile_recipe(recipe: Recipe) -> Compiled:
     stages["package"] = _stage("package", [_out("soup"), "out/evaluate/scores.json"], ["name"])
     engine = {p: version(p).partition("+")[0] for p in ENGINE}
     return Compiled({**recipe.model_dump(mode="json"), "engine": engine}, stages)
+
+
+def _decontamination(recipe: Recipe) -> tuple[list[str], list[str]]:
+    """Evaluation files that curation compares the rows with, and the keys that name them."""
+    if recipe.curation.decontamination is None:
+        return [], []
+    named = {"soup.selection": recipe.soup.selection, **{f"evaluate.benchmarks.{n}.path": b.path for n, b in recipe.evaluate.benchmarks.items()}}
+    there = {key: path for key, path in named.items() if path is not None}
+    return [_file(recipe, path) for path in there.values()], list(there)
 
 
 def _training(name: str, stage: Stage, inputs: list[str], start: list[str], curve: bool) -> dict[str, dict[str, Any]]:

@@ -5,6 +5,19 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from components.recipe.base import Name, Section
+from components.recipe.mixture import Mixture, Proportional
+
+Action = Literal["tag", "drop"]
+"""What becomes of the rows that a filter finds: they stay and carry the verdict, or they are dropped."""
+
+
+class Decontamination(Section):
+    """Finds rows that give away the evaluation: the same pixels, nearly the same picture with the same question, or a long run of a question's words."""
+
+    hash_bits: int = Field(default=12, ge=0, le=32, description="most bits of 64 in which the perceptual hashes of nearly the same pictures differ")
+    picture_percent: float = Field(default=99, ge=0, le=100, description="smallest correlation of the thumbnails of nearly the same pictures, percent")
+    words: int = Field(default=13, ge=5, description="shared run of words that gives a question away, words; two Chinese characters count as one")
+    action: Action = Field(default="drop", description="what becomes of such a row")
 
 
 class ImageValidity(Section):
@@ -51,10 +64,6 @@ class Endpoint(Section):
         return self
 
 
-Action = Literal["tag", "drop"]
-"""What becomes of the rows that a filter finds: they stay and carry the verdict, or they are dropped."""
-
-
 class TextAnswerable(Section):
     """Finds rows whose questions can be answered without the picture, by multiple choice (POINTS1.5, section 3; there such rows did no harm)."""
 
@@ -98,6 +107,10 @@ def stage_of(section: Filter) -> str | None:
 class Curation(Section):
     """Which rows reach the vision-language stages."""
 
+    decontamination: Decontamination | None = Field(
+        default=Decontamination(), description="before all filters, against the files of `evaluate.benchmarks` and `soup.selection`; null: off"
+    )
     filters: list[Filter] = Field(description="applied in this order; a filter sees what the ones before it kept")
+    mixture: Mixture = Field(default=Proportional(), description="after all filters: how many of the kept rows are taken of each source")
     max_quarantine_percent: int = Field(default=100, ge=0, le=100, description="a larger share of quarantined rows stops the run, percent; 100 = never")
     shard_rows: int = Field(default=4096, gt=0, description="largest number of rows in a Parquet shard, rows")

@@ -11,6 +11,7 @@ from components.recipe.draw import Draw
 from components.recipe.evaluation import Evaluate
 from components.recipe.gate import Gate
 from components.recipe.held_out import HeldOut
+from components.recipe.mixture import Fixed
 from components.recipe.model import Model
 from components.recipe.soup import Soup
 from components.recipe.training import Stage
@@ -66,6 +67,8 @@ class Recipe(Section):
                 raise ValueError(f"curation.filters: {f.kind}: {role} {stage!r} is not a stage with objective text")
             if isinstance(f, Perplexity | TextAnswerable | Grammar):
                 self._known_sources(f"curation.filters: {f.kind}", f.sources)
+        mixture = self.curation.mixture
+        self._known_sources("curation.mixture", [*(mixture.sources or []), *mixture.repeats, *(mixture.shares if isinstance(mixture, Fixed) else [])])
         self._check_files()
         return self
 
