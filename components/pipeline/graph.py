@@ -8,7 +8,7 @@ from typing import Any
 
 from components.pipeline.closure import code_of
 from components.pipeline.compiled_yaml import to_yaml
-from components.recipe.curation import stage_of
+from components.recipe.curation import files_of, stage_of
 from components.recipe.recipe import Recipe
 from components.recipe.training import Stage
 
@@ -68,10 +68,11 @@ def compile_recipe(recipe: Recipe) -> Compiled:
     for name, stage in texts.items():
         stages |= _training(name, stage, [_out(f"ingest-{s}") for s in stage.data.sources], start, curve)
     compared, keys = _decontamination(recipe)
+    lists = [_file(recipe, path) for f in recipe.curation.filters for path in files_of(f)]
     asked = sorted({stage for f in recipe.curation.filters if (stage := stage_of(f))})
     stages["curate"] = _stage(
         "curate",
-        [*ingested, *map(_out, asked), *compared],
+        [*ingested, *map(_out, asked), *compared, *lists],
         ["seed", "curation", "sources", *keys],
         outs=["card.html", "card.json"],
         metrics=["counts.json"],
