@@ -3,7 +3,7 @@
 Equal rows in equal order give equal bytes: the writer pins everything that pyarrow would choose.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -28,10 +28,12 @@ VERDICT = pa.struct(
         ("action", pa.string()),
         ("score", pa.float64()),
         ("reason", pa.string()),
+        ("detail", pa.string()),
         ("before", pa.list_(MESSAGE)),
     ]
 )
-"""`before`: the messages that a row had before the action `fix`, else null."""
+"""`reason` is a code; `detail` says what was found in this row, where there is more to say; `before`: the messages that a row had before the action
+`fix`, else null."""
 
 SCHEMA = pa.schema(
     [
@@ -214,6 +216,19 @@ def _opened(file: Path, columns: list[str] | None, content: bytes | None = None)
             yield parquet
     except (pa.ArrowInvalid, pa.ArrowKeyError, OSError) as error:
         raise DataError(f"{file}: not a readable Parquet shard ({error}): run the step that writes it again") from error
+
+
+def read_rows(file: Path, rows: Sequence[int], columns: list[str] | None = None) -> pa.Table:
+    """Some rows of one shard (numbers from 0, rising); of its row groups only those that hold one are read. Raises DataError as `read_shard`."""
+    with _opened(file, columns) as parquet:
+        sizes = [parquet.metadata.row_group(i).num_rows for i in range(parquet.num_row_groups)]
+        ends = np.cumsum(sizes, dtype=np.int64)
+        groups = np.searchsorted(ends, rows, side="right")
+        found = [parquet.schema_arrow.empty_table().select(columns or SCHEMA.names)]
+        for group in np.unique(groups).tolist():
+            here = np.asarray(rows)[groups == group] - (ends[group] - sizes[group])
+            found.append(parquet.read_row_group(group, columns or SCHEMA.names, use_threads=False).take(pa.array(here)))
+        return pa.concat_tables(found)
 
 
 def read_shards(folder: Path, columns: list[str] | None = None) -> pa.Table:

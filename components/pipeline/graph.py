@@ -10,7 +10,7 @@ from components.objects import fingerprint
 from components.pipeline.closure import code_of
 from components.pipeline.compiled_yaml import to_yaml
 from components.recipe.annotator import model_folders
-from components.recipe.curation import stage_of
+from components.recipe.curation import files_of, stage_of
 from components.recipe.data import Source
 from components.recipe.recipe import Recipe
 from components.recipe.training import Stage
@@ -80,9 +80,16 @@ def compile_recipe(recipe: Recipe) -> Compiled:
     for name, stage in texts.items():
         rewrites = [f"sources.{s}.rewrites" for s in stage.data.sources]
         stages |= _training(name, stage, [_rows(recipe, s) for s in stage.data.sources], start, curve, keys=rewrites)
+    compared, keys = _decontamination(recipe)
     asked = [_out(stage) for stage in sorted({stage_of(f) or "" for f in recipe.curation.filters} - {""})]
-    asked += [_file(recipe, folder) for f in recipe.curation.filters for folder in model_folders(f)]
-    stages["curate"] = _stage("curate", [*(_rows(recipe, s) for s in recipe.sources), *asked], ["seed", "curation", "sources"], metrics=["counts.json"])
+    read = [_file(recipe, path) for f in recipe.curation.filters for path in (*model_folders(f), *files_of(f))]
+    stages["curate"] = _stage(
+        "curate",
+        [*(_rows(recipe, s) for s in recipe.sources), *asked, *compared, *read],
+        ["seed", "curation", "sources", *keys],
+        outs=["card.html", "card.json"],
+        metrics=["counts.json"],
+    )
     for name, stage in recipe.stages.items():
         if name not in texts:
             stages |= _training(name, stage, [_out("curate")], start, curve)
@@ -108,6 +115,15 @@ def compile_recipe(recipe: Recipe) -> Compiled:
     stages["package"] = _stage("package", [_out("soup"), "out/evaluate/scores.json"], ["name"])
     engine = {p: version(p).partition("+")[0] for p in ENGINE}
     return Compiled({**recipe.model_dump(mode="json"), **({"objects": objects} if objects else {}), "engine": engine}, stages)
+
+
+def _decontamination(recipe: Recipe) -> tuple[list[str], list[str]]:
+    """Evaluation files that curation compares the rows with, and the keys that name them."""
+    if recipe.curation.decontamination is None:
+        return [], []
+    named = {"soup.selection": recipe.soup.selection, **{f"evaluate.benchmarks.{n}.path": b.path for n, b in recipe.evaluate.benchmarks.items()}}
+    there = {key: path for key, path in named.items() if path is not None}
+    return [_file(recipe, path) for path in there.values()], list(there)
 
 
 def _training(name: str, stage: Stage, inputs: list[str], start: list[str], curve: bool, *, keys: Sequence[str] = ()) -> dict[str, dict[str, Any]]:

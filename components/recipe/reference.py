@@ -78,7 +78,7 @@ def _section(title: str, path: str, schema: Schema, defs: Schema) -> Iterator[st
         inner = list(_below(field, here, defs))
         below += inner
         default = "required" if key in schema.get("required", []) else f"`{json.dumps(field['default'])}`" if "default" in field else "the section's own"
-        meaning = field.get("description") or (defs[inner[0][1]]["description"] if len(inner) == 1 else "which filter" if key == "kind" else "")
+        meaning = field.get("description") or (defs[inner[0][1]]["description"] if len(inner) == 1 else "which kind" if key == "kind" else "")
         rows.append(f"| `{key}` | {_cell(_type(field))} | {_cell(default)} | {_cell(meaning)} |")
     if rows[2:]:
         yield "\n".join(rows) + "\n"
