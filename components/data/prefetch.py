@@ -63,14 +63,17 @@ def _made(loader: Loader, steps: range, workers: int) -> Iterator[StepBatch]:
         generator=torch.Generator(),  # of seeds that nobody uses; without it the global one would be drawn from
     )
     taken = iter(made)
-    for _ in steps:
-        try:
-            batch = next(taken)
-        except (ConnectionError, EOFError) as error:  # while it handed a batch over
-            raise TransientError(KILLED) from error
-        if isinstance(batch, StockpotError):
-            raise batch
-        yield batch
+    try:
+        for _ in steps:
+            try:
+                batch = next(taken)
+            except (ConnectionError, EOFError) as error:  # while it handed a batch over
+                raise TransientError(KILLED) from error
+            if isinstance(batch, StockpotError):
+                raise batch
+            yield batch
+    finally:
+        del taken  # and its workers end, now: an exception would keep this frame for as long as somebody looks at it
 
 
 def _as_it_is(batch: Any) -> Any:
