@@ -99,7 +99,7 @@ def renamed(entry: Entry, name: str) -> Entry:
 
 def cast(entry: Entry, dtype: torch.dtype) -> Entry:
     """The same tensor in another dtype."""
-    return replace(entry, dtype=dtype, load=lambda: entry.load().to(dtype))
+    return entry if entry.dtype == dtype else replace(entry, dtype=dtype, load=lambda: entry.load().to(dtype))
 
 
 def write_shards(entries: Iterable[Entry], folder: Path, shard_bytes: int = SHARD_BYTES) -> None:

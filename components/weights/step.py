@@ -24,7 +24,7 @@ from components.step import Step
 from components.weights.checkpoint import Checkpoint, expectation, open_checkpoint
 from components.weights.layouts import check, from_b
 from components.weights.public_config import read_tokenizer
-from components.weights.shards import Entry, named_shards, read_shards, renamed
+from components.weights.shards import Entry, cast, named_shards, read_shards, renamed
 from components.weights.sources import fetch
 
 logger = logging.getLogger(__name__)
@@ -48,20 +48,19 @@ CHUNK = 1 << 24
 
 
 def run(step: Step) -> None:
-    """Writes the model folder (float32) and summary.json. Raises DataError for a checkpoint that is not what the recipe says."""
+    """Writes the model folder (float32), a tensor in memory at a time, and summary.json. Raises DataError for a checkpoint that is not what the recipe says."""
     model = step.config("model", Model)
     assert model.weights is not None
     parts = model.weights.parts
     with tempfile.TemporaryDirectory(dir=".") as cache:
         folders = {part: fetch(public.source, Path(cache), PREFIXES[part]) for part, public in parts.items()}
-        digests = {part: digest(folders[part], PREFIXES[part]) for part in parts}
-        for part, public in parts.items():
-            _check_digest(public, digests[part])
+        digests = {part: _checked_digest(public, folders[part], PREFIXES[part]) for part, public in parts.items()}
         tokenizer = read_tokenizer(folders.get("whole") or folders["llm"])
         config = vlm_config(model, model.llm.vocab, tokenizer.get_vocab().get(IMAGE_PAD, -1))
         found = {part: _whole(folder, config) if part == "whole" else _part(part, folder, model, config) for part, folder in folders.items()}
-        weights = {name: entry.load().float() for entries in found.values() for name, entry in entries.items()}
-        drawn = {name: tensor for name, tensor in _drawn(model, tokenizer, step.seed).items() if name not in weights}
+        weights = {name: cast(entry, torch.float32) for entries in found.values() for name, entry in entries.items()}
+        missing = shapes(config).keys() - weights.keys()
+        drawn = {name: tensor for name, tensor in _drawn(model, tokenizer, step.seed).items() if name in missing} if missing else {}
         try:
             save_model(config, build_processor(model, tokenizer), step.data, weights | drawn)
         except ModelError as error:
@@ -70,9 +69,9 @@ def run(step: Step) -> None:
     step.side("summary.json").write_text(json.dumps({"parts": summary, "drawn_tensors": len(drawn)}, indent=2) + "\n", encoding="utf-8")
 
 
-def digest(folder: Path, prefixes: tuple[str, ...]) -> str:
-    """What `sha256sum *.safetensors | sha256sum` prints for the shards that hold tensors with one of the prefixes (hex)."""
-    whole = hashlib.sha256()
+def digests_of_shards(folder: Path, prefixes: tuple[str, ...]) -> list[str]:
+    """The lines that `sha256sum *.safetensors` prints for the shards that hold tensors with one of the prefixes."""
+    lines = []
     for name in named_shards(folder, prefixes):
         shard = hashlib.sha256()
         try:
@@ -81,13 +80,18 @@ def digest(folder: Path, prefixes: tuple[str, ...]) -> str:
                     shard.update(block)
         except OSError as error:
             raise DataError(f"{folder / name}: the weights are missing: fetch the checkpoint again") from error
-        whole.update(f"{shard.hexdigest()}  {name}\n".encode())
-    return whole.hexdigest()
+        lines.append(f"{shard.hexdigest()}  {name}")
+    return lines
 
 
-def _check_digest(public: Published, found: str) -> None:
+def _checked_digest(public: Published, folder: Path, prefixes: tuple[str, ...]) -> str:
+    """What `sha256sum *.safetensors | sha256sum` prints (hex). Raises DataError that names it, the one that was expected, and those of the files."""
+    lines = digests_of_shards(folder, prefixes)
+    found = hashlib.sha256("".join(f"{line}\n" for line in lines).encode()).hexdigest()
     if public.digest is not None and public.digest != found:
-        raise DataError(f"{public.source}: the weights' digest is {found}, the recipe says {public.digest}: they are not what the recipe means")
+        files = "; ".join(lines)
+        raise DataError(f"{public.source}: the weights' digest is {found}, the recipe says {public.digest}: they are not what the recipe means ({files})")
+    return found
 
 
 def _whole(folder: Path, config: VLMConfig) -> dict[str, Entry]:
