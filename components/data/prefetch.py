@@ -5,7 +5,7 @@ A worker takes whole steps, in turn. It has read nothing but what the fork left 
 
 import contextlib
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any
 
 import torch
@@ -47,7 +47,7 @@ def batches(loader: Loader, steps: range, workers: int = 0) -> Iterator[Iterator
         ready.close()
 
 
-def _made(loader: Loader, steps: range, workers: int) -> Iterator[StepBatch]:
+def _made(loader: Loader, steps: range, workers: int) -> Generator[StepBatch, None, None]:
     if not workers:
         yield from map(loader.step, steps)
         return
