@@ -3,6 +3,7 @@
 Rows keep the order of the recipe's sources and of their files. A filter sees only what the ones before it kept, with the messages that they gave it.
 """
 
+import hashlib
 import json
 import logging
 import math
@@ -19,13 +20,16 @@ import pyarrow.parquet as pq
 from components.curation.card import card
 from components.curation.decontamination import Decontamination
 from components.curation.evaluation_set import files
-from components.curation.facts import row_facts, rows_of
-from components.curation.filter import DROP, FIX, KEEP, NO_VERDICT, QUARANTINE, TAG, Filter, ModelFilter, RowFilter
+from components.curation.fact_store import FactStore
+from components.curation.facts import rows_of
+from components.curation.filter import DROP, FIX, KEEP, QUARANTINE, TAG, UNJUDGED, Filter, ModelFilter, RowFilter
 from components.curation.filters import FILTERS
 from components.curation.mixture import Mixing, changes_nothing
 from components.curation.row import Row
+from components.curation.shard_engine import find
 from components.data.canonical import QUARANTINE_SCHEMA, SCHEMA, ShardWriter, read_shard, shards, write_parquet
 from components.errors import DataError, RecipeError
+from components.profile import step_profile
 from components.progress import track
 from components.recipe.curation import Curation, stage_of
 from components.step import Step
@@ -68,7 +72,7 @@ class Judgement(NamedTuple):
         return Counter(self.verdicts.filter(pa.array(self.actions() == action))["reason"].to_pylist())
 
     def counts(self) -> dict[str, Any]:
-        """Rows seen and what became of them: `tagged`, `fixed` and `no_verdict` ones are among the kept.
+        """Rows seen and what became of them: `tagged` and `fixed` ones are among the kept; `unjudged` ones are kept or dropped.
 
         `threshold` by source and language, null where not finite.
         """
@@ -76,7 +80,7 @@ class Judgement(NamedTuple):
         found = self.filter.thresholds()
         threshold = {k: v if math.isfinite(v) else None for k, v in found.items()} if found is not None else None
         numbers = {"seen": len(self.rows), "kept": end[KEEP], "dropped": end[DROP], "quarantined": end[QUARANTINE]}
-        numbers |= {"tagged": self.reasons(TAG).total(), "fixed": self.reasons(FIX).total(), "no_verdict": self.reasons(KEEP)[NO_VERDICT]}
+        numbers |= {"tagged": self.reasons(TAG).total(), "fixed": self.reasons(FIX).total(), "unjudged": (self.reasons(KEEP) + self.reasons(DROP))[UNJUDGED]}
         return {"kind": self.filter.kind, "version": self.filter.version, **numbers, "threshold": threshold}
 
 
@@ -96,15 +100,26 @@ class Corpus:
         self.index = pa.concat_tables(small)
         self.alive = np.ones(start, dtype=bool)
         self.fixed: dict[int, list[dict[str, str]]] = {}
+        self.store = FactStore()
         self.refused = pa.concat_tables([_refused_by_ingest(step.input(f"ingest-{source}")) for source in sources])
 
     def look(self, filters: Sequence[RowFilter[Any]]) -> list[list[pa.ChunkedArray]]:
         """What each filter finds in the rows of each shard, by filter, then by shard; pictures are decoded once."""
-        found = [row_facts(shard.file, shard.source, filters) for shard in track(self.shards, "rows", len(self.shards))] if filters else []
-        return [[facts.column(number) for facts in found] for number in range(len(filters))]
+        if not filters:
+            return []
+        kept = {number: self.store.get(f"rows-{number:05d}") for number in range(len(self.shards))}
+        found = {number: facts for number, facts in kept.items() if facts is not None}
+        left = {number: (shard.file, shard.source) for number, shard in enumerate(self.shards) if number not in found}
+        for number, facts in track(find(left, filters, step_profile()), "rows", len(left)):
+            self.store.put(f"rows-{number:05d}", facts)
+            found[number] = facts
+        return [[found[number].column(place) for number in range(len(self.shards))] for place in range(len(filters))]
 
-    def judge(self, judging: Filter[Any], looked: Sequence[pa.ChunkedArray]) -> Judgement:
-        """Shows the rows that are still there to a filter and takes out those that it does not keep. `looked`: its facts, for a row filter."""
+    def judge(self, judging: Filter[Any], place: int, looked: Sequence[pa.ChunkedArray]) -> Judgement:
+        """Shows the rows that are still there to the filter at `place` and takes out those that it does not keep.
+
+        `looked`: its facts, for a row filter.
+        """
         facts: list[pa.ChunkedArray] = []
         seen = [np.zeros(0, dtype=np.int64)]
         for number, shard in enumerate(track(self.shards, judging.kind, len(self.shards))):
@@ -113,7 +128,7 @@ class Corpus:
                 if isinstance(judging, RowFilter):
                     facts.append(self._again(judging, shard, looked[number]).take(pa.array(here)))
                 else:
-                    facts.append(self._ask(judging, shard, here))
+                    facts.append(self._ask(judging, place, shard, here))
                 seen.append(here + shard.rows.start)
         rows = np.concatenate(seen)
         chunks = [chunk for found in facts for chunk in found.chunks]
@@ -139,10 +154,17 @@ class Corpus:
             facts[i] = judging.fact(row)
         return pa.chunked_array([pa.array(facts, type=judging.fact_type)])
 
-    def _ask(self, judging: Filter[Any], shard: Shard, here: np.ndarray) -> pa.ChunkedArray:
+    def _ask(self, judging: Filter[Any], place: int, shard: Shard, here: np.ndarray) -> pa.ChunkedArray:
         assert isinstance(judging, ModelFilter)
-        facts = judging.facts(self._current(read_shard(shard.file, list(judging.columns)), shard, here))
-        return pa.chunked_array([facts])
+        fixed = [(i, self.fixed[shard.rows.start + i]) for i in self._fixed_in(shard)]
+        shown = hashlib.sha256(here.tobytes() + json.dumps(fixed).encode()).hexdigest()  # which rows, and what they say, is up to the filters before
+        name = f"{place}-{judging.kind}-{shard.rows.start}-{shown[:16]}"
+        kept = self.store.get(name)
+        if kept is None:
+            facts = judging.facts(self._current(read_shard(shard.file, list(judging.columns)), shard, here))
+            kept = pa.table({"facts": facts})
+            self.store.put(name, kept)
+        return kept["facts"]
 
     def _current(self, rows: pa.Table, shard: Shard, here: np.ndarray) -> pa.Table:
         """Of the rows of a shard those at `here`, with the messages that filters have given them."""
@@ -282,8 +304,8 @@ def run(step: Step) -> None:
         filters.insert(0, Decontamination(config.decontamination, step))
     row_filters = [judging for judging in filters if isinstance(judging, RowFilter)]
     looked = iter(corpus.look(row_filters))
-    for judging in filters:
-        judgement = corpus.judge(judging, next(looked) if isinstance(judging, RowFilter) else [])
+    for place, judging in enumerate(filters):
+        judgement = corpus.judge(judging, place, next(looked) if isinstance(judging, RowFilter) else [])
         ledger.add(judgement)
         logger.info("%s", " ".join(f"{k}={v}" for k, v in judgement.counts().items()))
     if not changes_nothing(config.mixture):

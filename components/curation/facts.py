@@ -20,15 +20,15 @@ def rows_of(table: pa.Table) -> Iterator[Row]:
         yield from map(Row, batch.to_pylist())
 
 
-def row_facts(file: Path, source: str, filters: Sequence[RowFilter[Any]]) -> pa.Table:
+def row_facts(file: Path, source: str, filters: Sequence[RowFilter[Any]], content: bytes | None = None) -> pa.Table:
     """What each filter finds in each row of a shard of `source`: columns `0`, `1`, ..., nulls for filters that do not look at the source.
 
-    Raises DataError when the shard is damaged.
+    `content`: the bytes of the shard, for a machine that cannot see the file. Raises DataError when the shard is damaged.
     """
     looking = {str(number): judging for number, judging in enumerate(filters) if judging.looks_at(source)}
     found: dict[str, list[Any]] = {name: [] for name in looking}
     num_rows = 0
-    for table in read_batches(file, list(Row.COLUMNS) if looking else ["id"]):
+    for table in read_batches(file, list(Row.COLUMNS) if looking else ["id"], content):
         num_rows += table.num_rows
         for row in rows_of(table) if looking else ():
             for name, judging in looking.items():

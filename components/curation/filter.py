@@ -22,8 +22,8 @@ VERDICTS = pa.schema([("action", pa.string()), ("score", pa.float64()), ("reason
 """One row per judged row; `reason` is a code and empty for rows that are just kept, `detail` a sentence for quarantine, `messages` what a fixed row
 says from now on, else null."""
 
-NO_VERDICT = "no_verdict"
-"""Reason of a row that is kept because its judge gave no answer that could be read."""
+UNJUDGED = "unjudged"
+"""Reason of a row on which a judge gave no answer that could be used, after all attempts: kept or dropped as the recipe says."""
 
 
 class Filter(ABC, Generic[C]):

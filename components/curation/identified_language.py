@@ -6,7 +6,7 @@ from typing import Any
 import pyarrow as pa
 from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
-from components.curation.filter import KEEP, NO_VERDICT, RowFilter, verdicts
+from components.curation.filter import KEEP, UNJUDGED, RowFilter, verdicts
 from components.curation.row import Row
 from components.data.language import UNKNOWN, language_of
 from components.recipe.curation import IdentifiedLanguage as Config
@@ -51,6 +51,6 @@ class IdentifiedLanguage(RowFilter[Config]):
         for fact, own in zip(facts, rows["language"].to_pylist(), strict=True):
             wanted = {code.partition("-")[0] for code in self.config.languages or [own]}
             unsure = fact["sure"] * 100 < self.config.min_percent
-            reasons.append("" if fact["language"] in wanted or wanted == {UNKNOWN} else NO_VERDICT if unsure else REASON)
+            reasons.append("" if fact["language"] in wanted or wanted == {UNKNOWN} else UNJUDGED if unsure else REASON)
         details = [fact["language"] if reason == REASON else "" for fact, reason in zip(facts, reasons, strict=True)]
         return verdicts([self.config.action if r == REASON else KEEP for r in reasons], [fact["sure"] for fact in facts], reasons, details)

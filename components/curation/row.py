@@ -1,15 +1,16 @@
 """A row as filters see it. A picture is decoded when the first of them looks at it, and once for all of them."""
 
-import hashlib
 import sys
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, TypeVar
 
+import pyarrow as pa
 from PIL import Image
+from xxhash import xxh3_128_hexdigest
 
 from components.data.canonical import IMAGE_MARK
-from components.data.images import ImageError, decode, pixel_digest, size
+from components.data.images import ImageError, decode, size
 
 T = TypeVar("T")
 
@@ -18,6 +19,9 @@ MAX_PIXELS = 50_000_000
 
 THUMBNAIL = 8
 """Side of a thumbnail, pixels."""
+
+GRID = 16 * THUMBNAIL
+"""Side of the grid on which a thumbnail's pixels are sampled: up to 256 for each."""
 
 
 def without_marks(messages: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
@@ -61,15 +65,16 @@ class Picture:
     @cached_property
     def thumbnail(self) -> bytes:
         """RGB pixels of the picture reduced to THUMBNAIL x THUMBNAIL pixels. Raises ImageError."""
-        return self.image.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX).tobytes()
+        grid = min(self.image.width, GRID), min(self.image.height, GRID)
+        return self.image.resize(grid, Image.Resampling.NEAREST).resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX).tobytes()
 
     @cached_property
     def digest(self) -> str:
         """The same for the same pixels, whatever the file; of a picture that cannot be decoded, for the same bytes."""
         try:
-            return f"pixels {pixel_digest(self.image)}"
+            return f"{self.image.width} {self.image.height} {xxh3_128_hexdigest(_pixels(self.image))}"
         except ImageError:
-            return f"bytes {hashlib.sha256(self.bytes).hexdigest()}"
+            return f"bytes {xxh3_128_hexdigest(self.bytes)}"
 
     @cached_property
     def _size(self) -> tuple[int, int] | ImageError:
@@ -84,6 +89,14 @@ class Picture:
             return decode(self.bytes, sys.maxsize)
         except ImageError as error:
             return error
+
+
+def _pixels(image: Image.Image) -> Any:
+    """The pixels of an RGB picture as Pillow holds them, four bytes each; not copied where they lie in one block."""
+    try:
+        return pa.array(image).flatten().buffers()[1]
+    except ValueError:
+        return image.tobytes("raw", "RGBX")
 
 
 def _value(found: T | ImageError) -> T:

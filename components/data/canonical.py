@@ -168,17 +168,17 @@ def read_shard(file: Path, columns: list[str] | None = None) -> pa.Table:
         return parquet.read(columns, use_threads=False)
 
 
-def read_batches(file: Path, columns: list[str] | None = None) -> Iterator[pa.Table]:
-    """As `read_shard`, a row group at a time."""
-    with _opened(file, columns) as parquet:
+def read_batches(file: Path, columns: list[str] | None = None, content: bytes | None = None) -> Iterator[pa.Table]:
+    """As `read_shard`, a row group at a time. `content`: the bytes of the file, where they are at hand."""
+    with _opened(file, columns, content) as parquet:
         for group in range(parquet.num_row_groups):
             yield parquet.read_row_group(group, columns, use_threads=False)
 
 
 @contextmanager
-def _opened(file: Path, columns: list[str] | None) -> Iterator[pq.ParquetFile]:
+def _opened(file: Path, columns: list[str] | None, content: bytes | None = None) -> Iterator[pq.ParquetFile]:
     try:
-        with pq.ParquetFile(file) as parquet:
+        with pq.ParquetFile(file if content is None else pa.BufferReader(content)) as parquet:
             missing = [c for c in columns or SCHEMA.names if c not in parquet.schema_arrow.names]
             if missing:
                 raise DataError(f"{file}: columns {', '.join(missing)} are missing: this is no shard of canonical rows; run the step that writes it again")

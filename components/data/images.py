@@ -36,7 +36,11 @@ def size(image_bytes: bytes, max_pixels: int) -> tuple[int, int]:
     Raises ImageError with reason image_empty, image_unreadable or image_too_large (more than `max_pixels` pixels).
     """
     with _open(image_bytes) as image:
-        width, height = image.size
+        return _bounded(image, max_pixels)
+
+
+def _bounded(image: Image.Image, max_pixels: int) -> tuple[int, int]:
+    width, height = image.size
     if width * height > max_pixels:
         raise ImageError("image_too_large", f"{width} x {height} is more than {max_pixels} pixels")
     return width, height
@@ -48,11 +52,12 @@ def decode(image_bytes: bytes, max_pixels: int) -> Image.Image:
     The size is checked before anything is decoded. Raises ImageError with reason image_empty, image_unreadable,
     image_too_large (more than `max_pixels` pixels) or image_truncated (the header is fine, the rest is not).
     """
-    size(image_bytes, max_pixels)
     image = _open(image_bytes)
+    _bounded(image, max_pixels)
     try:
         image.load()
-        return _on_white(ImageOps.exif_transpose(image))
+        ImageOps.exif_transpose(image, in_place=True)
+        return _on_white(image)
     except MemoryError:
         raise
     except Exception as error:  # a damaged body may raise anything, see _open
@@ -62,7 +67,7 @@ def decode(image_bytes: bytes, max_pixels: int) -> Image.Image:
 def _on_white(image: Image.Image) -> Image.Image:
     """RGB; what is transparent shows white paper. Its own colour is arbitrary: often black, so that a black drawing would vanish."""
     if not image.has_transparency_data:
-        return image.convert("RGB")
+        return image if image.mode == "RGB" else image.convert("RGB")
     drawing = image.convert("RGBA")
     paper = Image.new("RGBA", drawing.size, "white")
     paper.alpha_composite(drawing)

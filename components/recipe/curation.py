@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from components.recipe.annotator import Annotator
 from components.recipe.base import Name, Section
 from components.recipe.data import Language
 from components.recipe.mixture import Mixture, Proportional
@@ -109,42 +110,35 @@ class NearDuplicates(Section):
     text_percent: int = Field(default=80, ge=1, le=100, description="smallest Jaccard similarity of two texts that are nearly equal, percent")
 
 
-class Endpoint(Section):
-    """A language model behind a server that speaks OpenAI's protocol: vLLM, SGLang, any vendor. Requests go out at temperature 0."""
-
-    base_url: str = Field(description="address of the server up to and including `/v1`")
-    model: str = Field(min_length=1, description="name of the model there")
-    api_key_env: str | None = Field(default=None, min_length=1, description="environment variable that holds the key; null: no key is sent")
-
-    @model_validator(mode="after")
-    def _is_an_address(self) -> "Endpoint":
-        if not self.base_url.startswith(("http://", "https://")):
-            raise ValueError(f"base_url: {self.base_url!r} does not begin with http:// or https://")
-        return self
+Unjudged = Literal["keep", "drop"]
+"""What becomes of rows without a verdict: either way with the reason `unjudged`."""
 
 
 class TextAnswerable(Section):
     """Finds rows whose questions can be answered without the picture, by multiple choice (POINTS1.5, section 3; there such rows did no harm)."""
 
     kind: Literal["text_answerable"] = "text_answerable"
-    judge: Name | Endpoint = Field(default="llm", description="training stage whose language model answers, or an endpoint")
+    judge: Name | Annotator = Field(default="llm", description="training stage whose language model answers, an endpoint, or a published model")
     sources: list[Name] = Field(description="sources that are judged; the others pass")
     options: int = Field(default=4, ge=2, le=26, description="options of a question: the right answer, and answers given elsewhere to equal questions")
     trials: int = Field(default=8, ge=1, description="times that a question is asked, each with other options in another order")
     right_percent: int = Field(default=80, ge=1, le=100, description="a question is answerable when this share of its trials is right, percent")
     action: Action = Field(default="tag", description="what becomes of a row all of whose questions are answerable")
+    unjudged: Unjudged = Field(default="keep", description="what becomes of a row on which the judge gave no answer that can be used")
 
 
 class Grammar(Section):
     """Finds rows with an answer that is not well written (POINTS1.5, section 3; there dropping them was better than mending them)."""
 
     kind: Literal["grammar"] = "grammar"
-    judge: Name | Endpoint = Field(default="llm", description="training stage whose language model judges, or an endpoint")
+    judge: Name | Annotator = Field(default="llm", description="training stage whose language model judges, an endpoint, or a published model")
     sources: list[Name] = Field(description="sources that are judged; the others pass")
     min_words: int = Field(default=2, ge=1, description="shorter answers are not judged, words; a Chinese character counts as one")
-    trials: int = Field(default=5, ge=1, description="times that the judge is asked about an answer, the verdicts offered in changing order")
+    trials: int = Field(default=5, ge=1, description="times that a training stage is asked about an answer, the verdicts offered in changing order")
     wrong_percent: int = Field(default=60, ge=1, le=100, description="an answer is badly written when this share of its trials says so, percent")
-    action: Action = Field(default="drop", description="what becomes of a row with a badly written answer")
+    action: Literal["tag", "drop", "fix"] = Field(default="drop", description="what becomes of a row with a badly written answer; fix: the judge mends it")
+    unjudged: Unjudged = Field(default="keep", description="what becomes of a row on which the judge gave no answer that can be used")
+    max_tokens: int = Field(default=512, ge=16, description="longest reply of an endpoint or a published model, tokens")
 
 
 Filter = Annotated[

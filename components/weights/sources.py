@@ -10,7 +10,7 @@ from components.weights.shards import named_shards
 
 logger = logging.getLogger(__name__)
 
-FILES = ("*.json", "merges.txt")
+FILES = ("*.json", "merges.txt", "chat_template.jinja")
 """What a checkpoint needs besides its shards. Pickles and remote code are left where they are."""
 
 

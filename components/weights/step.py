@@ -1,6 +1,5 @@
 """Step `weights`: public weights as a model folder that training starts from. A part that the recipe does not name starts at random."""
 
-import hashlib
 import json
 import logging
 import tempfile
@@ -19,12 +18,13 @@ from components.models.errors import ModelError
 from components.models.json_file import read_json
 from components.models.tokenizer import IMAGE_PAD
 from components.models.vlm import VLMForConditionalGeneration
-from components.recipe.model import Model, Published
+from components.recipe.model import Model
+from components.recipe.published import Published
 from components.step import Step
 from components.weights.checkpoint import Checkpoint, expectation, open_checkpoint
 from components.weights.layouts import check, from_b
 from components.weights.public_config import read_tokenizer
-from components.weights.shards import Entry, named_shards, read_shards, renamed
+from components.weights.shards import Entry, digest, read_shards, renamed
 from components.weights.sources import fetch
 
 logger = logging.getLogger(__name__)
@@ -44,7 +44,6 @@ TRAINED_WITH = {
 }
 """The same, for what a whole checkpoint must have as well."""
 """Key of a public configuration -> key of the recipe's section. They are compared, because equal shapes do not mean equal heads."""
-CHUNK = 1 << 24
 
 
 def run(step: Step) -> None:
@@ -68,21 +67,6 @@ def run(step: Step) -> None:
             raise DataError(f"model.weights: {error}") from error
     summary = {part: {"source": parts[part].source, "digest": digests[part], "tensors": len(found[part])} for part in parts}
     step.side("summary.json").write_text(json.dumps({"parts": summary, "drawn_tensors": len(drawn)}, indent=2) + "\n", encoding="utf-8")
-
-
-def digest(folder: Path, prefixes: tuple[str, ...]) -> str:
-    """What `sha256sum *.safetensors | sha256sum` prints for the shards that hold tensors with one of the prefixes (hex)."""
-    whole = hashlib.sha256()
-    for name in named_shards(folder, prefixes):
-        shard = hashlib.sha256()
-        try:
-            with (folder / name).open("rb") as file:
-                while block := file.read(CHUNK):
-                    shard.update(block)
-        except OSError as error:
-            raise DataError(f"{folder / name}: the weights are missing: fetch the checkpoint again") from error
-        whole.update(f"{shard.hexdigest()}  {name}\n".encode())
-    return whole.hexdigest()
 
 
 def _check_digest(public: Published, found: str) -> None:

@@ -81,11 +81,9 @@ def test_every_row_ends_in_one_place_with_its_verdicts_and_is_counted(project):
     keep = {"action": "keep", "score": None, "reason": "", "detail": "", "before": None}
     valid, first = {"filter": "image_validity", "version": "1"}, {"filter": "exact_duplicates", "version": "1"}
     assert kept("a")[0]["verdicts"] == [{**valid, **keep}, {**first, **keep}]
-    assert kept("dropped")[0]["verdicts"] == [
-        {**valid, **keep},
-        {**first, "action": "drop", "score": None, "reason": "exact_duplicate", "detail": "as a/a1", "before": None},
-    ]
-    rest = {"tagged": 0, "fixed": 0, "no_verdict": 0, "threshold": None}
+    repeated = {**keep, "action": "drop", "reason": "exact_duplicate", "detail": "as a/a1"}
+    assert kept("dropped")[0]["verdicts"] == [{**valid, **keep}, {**first, **repeated}]
+    rest = {"tagged": 0, "fixed": 0, "unjudged": 0, "threshold": None}
     assert counts == {
         "rows_in": 12,
         "rows_kept": 7,
@@ -145,7 +143,7 @@ def test_tagged_rows_stay_are_counted_and_carry_the_verdict(project, monkeypatch
         counts = run(["a"], [judged, *BOTH])
         dropping = run(["a"], [{**judged, "action": "drop"}, *BOTH])
     first = counts["filters"][0]
-    assert (first["seen"], first["kept"], first["tagged"], first["dropped"], first["no_verdict"]) == (11, 11, 1, 0, 0)
+    assert (first["seen"], first["kept"], first["tagged"], first["dropped"], first["unjudged"]) == (11, 11, 1, 0, 0)
     assert counts["by_reason"] == {"exact_duplicate": 5}
     assert (dropping["rows_kept"], dropping["by_reason"]) == (counts["rows_kept"] - 1, {"exact_duplicate": 5, "text_answerable": 1})
     assert [v["action"] for v in read_shards(Path("out/curate/data/dropped")).to_pylist()[-1]["verdicts"]] == ["drop"]

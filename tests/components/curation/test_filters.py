@@ -1,9 +1,12 @@
 """Picture validity and exact duplicates, on rows with real picture files."""
 
+import io
 from typing import get_args
 
+import numpy as np
 import pyarrow as pa
 import pytest
+from PIL import Image
 from pydantic import TypeAdapter, ValidationError
 
 from components.curation.exact_duplicates import ExactDuplicates
@@ -11,7 +14,7 @@ from components.curation.filter import VERDICTS, RowFilter
 from components.curation.filters import FILTERS
 from components.curation.image_validity import ImageValidity
 from components.curation.near_duplicates import NearDuplicates
-from components.curation.row import MAX_PIXELS, Row
+from components.curation.row import Picture, Row
 from components.data.images import ImageError
 from components.recipe import curation
 from components.recipe.curation import Curation
@@ -105,13 +108,37 @@ def test_a_picture_is_decoded_once_for_all_filters():
 
 
 def test_a_picture_says_what_is_wrong_with_it():
-    whole, empty, large = Row(row("1", images=[picture(1), b"", picture(1, size=(MAX_PIXELS + 1, 1))])).pictures
+    whole, empty, cut = Row(row("1", images=[picture(1), b"", picture(1, "JPEG", (64, 48))[:-40]])).pictures
     assert (whole.size, whole.image.size, whole.error) == ((5, 4), (5, 4), None)
-    assert empty.error is not None
-    assert empty.error.reason == "image_empty"
-    assert large.error is not None
-    assert large.error.reason == "image_too_large"
-    assert large.decoded(2 * MAX_PIXELS).size == large.size
-    for get in (lambda: empty.size, lambda: empty.image, lambda: large.thumbnail):
+    assert whole.decoded(20) is whole.image
+    for broken, reason in ((empty, "image_empty"), (cut, "image_truncated")):
+        assert broken.error is not None
+        assert broken.error.reason == reason
+    assert cut.size == (64, 48)
+    for get in (lambda: empty.size, lambda: empty.image, lambda: cut.thumbnail, lambda: whole.decoded(19)):
         with pytest.raises(ImageError):
             get()
+
+
+def test_the_same_pixels_have_the_same_digest_whatever_the_file_and_its_mode():
+    drawing = Image.fromarray(np.random.default_rng(0).integers(0, 2, (40, 50), dtype=np.uint8) * 255).convert("RGB")
+    turned = Image.Exif()
+    turned[0x112] = 6
+    files = [file(drawing.convert(mode), "PNG") for mode in ("RGB", "L", "1", "P", "RGBA", "LA")]
+    files += [file(drawing, form) for form in ("BMP", "TIFF", "PPM")] + [file(drawing, "WEBP", lossless=True), file(drawing.convert("P"), "GIF")]
+    files += [file(drawing.convert("CMYK"), "TIFF"), file(drawing.transpose(Image.Transpose.ROTATE_90), "PNG", exif=turned)]
+    assert len({Picture({"bytes": b, "path": ""}).digest for b in files}) == 1
+    other = drawing.copy()
+    other.putpixel((49, 39), (1, 2, 3))
+    assert len({Picture({"bytes": file(i, "PNG"), "path": ""}).digest for i in (drawing, other, drawing.resize((40, 50)))}) == 3
+
+
+def test_a_picture_of_many_blocks_has_a_digest():
+    large, other = (file(Image.new("RGB", (5000, 3000), color), "BMP") for color in ("red", "blue"))
+    assert Picture({"bytes": large, "path": "a"}).digest == Picture({"bytes": large, "path": "b"}).digest != Picture({"bytes": other, "path": ""}).digest
+
+
+def file(image: Image.Image, form: str, **settings: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, form, **settings)
+    return buffer.getvalue()

@@ -84,8 +84,8 @@ def test_answers_in_another_language_than_the_rows_own_are_found():
     rows += [row("pt", answer="Há três quadrados azuis na imagem da cozinha.", language="pt-BR"), row("number", answer="3", language="en")]
     found = judge(language(), rows)
     assert [(r["id"], v["detail"]) for r, v in zip(rows, found, strict=True) if v["action"] == "drop"] == [("de", "de"), ("zh", "zh")]
-    assert {v["reason"] for v in found} == {"", "other_language", "no_verdict"}
-    assert found[3]["reason"] == "no_verdict"
+    assert {v["reason"] for v in found} == {"", "other_language", "unjudged"}
+    assert found[3]["reason"] == "unjudged"
 
 
 def test_named_languages_stay_whatever_the_label_and_a_lower_bound_finds_more():

@@ -125,6 +125,14 @@ def test_the_report_is_an_output_that_reads_the_candidates_records_and_is_made_b
     assert "components/evaluation/report.html.jinja" not in compiled.stages["soup"]["deps"]
 
 
+def test_prompts_are_code_of_the_steps_that_ask_them(compiled: Compiled) -> None:
+    prompts = {name for name, entry in compiled.stages.items() if any("/prompts/" in d for d in entry["deps"])}
+    assert prompts == {"curate"}
+    asked = [d for d in compiled.stages["curate"]["deps"] if "/prompts/" in d]
+    assert {"components/curation/prompts/grammar.verdict.en.v1.txt", "components/curation/prompts/writing.form.zh.v1.txt"} <= set(asked)
+    assert not [d for d in asked if "capfusion" in d]
+
+
 def test_users_own_files_are_inputs_as_they_are() -> None:
     recipe = load(MICRO, ["sources.captions.path=data/mine.json", "sources.captions.images=data/pictures"])
     deps = compile_recipe(recipe).stages["ingest-captions"]["deps"]

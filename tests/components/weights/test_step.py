@@ -18,7 +18,8 @@ from components.models.processor import Processor
 from components.models.tokenizer import train_tokenizer
 from components.pipeline.graph import compile_recipe
 from components.recipe.loader import load
-from components.recipe.model import Model, Published, Weights
+from components.recipe.model import Model, Weights
+from components.recipe.published import Published
 from tests.components.models.conftest import picture, sample
 from tests.components.training.corpus import MICRO, weights, write_project
 from tests.components.weights.conftest import RECIPE, change_json
