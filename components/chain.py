@@ -259,7 +259,9 @@ def open_chain(
     """
     if revision and recipe.draw is not None:
         raise RecipeError(f"data revision {revision}: recipe {recipe.name} draws its own data, which has no revisions: leave the data revision empty")
-    sources = sorted({p for s in recipe.sources.values() for p in (s.path, s.images) if p})
+    if revision and (there := [uri for s in recipe.sources.values() for uri in s.objects]):
+        raise RecipeError(f"data revision {revision}: {there[0]} is on S3, which git knows nothing of: leave the data revision empty")
+    sources = sorted({p for s in recipe.sources.values() for p in s.files})
     compiled = compile_recipe(recipe)
     home = root.absolute() / settings.home
     uri = settings.tracking_uri or tracking.default_uri(home)

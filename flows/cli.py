@@ -279,11 +279,11 @@ def recipe_new(
     name
         What the recipe is to be called: lower-case letters, digits and `_`, a letter first.
     train
-        Questions and answers about pictures: LLaVA JSON or JSONL.
+        Questions and answers about pictures: JSON or JSONL, WebDataset tars, Parquet, or TSV; a file, or a folder of files in one format.
     captions
-        Descriptions of pictures, in the same form; default: none, and one stage less.
+        Descriptions of pictures, in one of these formats; default: none, and one stage less.
     images
-        Folder of the pictures; default: where the training rows lie.
+        Folder of the pictures that rows name by a path; default: where the training rows lie.
     """
     from components.survey.new import new_recipe
 

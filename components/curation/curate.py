@@ -93,7 +93,7 @@ class Corpus:
         columns = ["id", "source", "language", "category"]
         small, start = [SCHEMA.empty_table().select(columns)], 0
         for source in sources:
-            for file in shards(step.input(f"ingest-{source}")):
+            for file in shards(step.rows(source)):
                 small.append(read_shard(file, columns))
                 self.shards.append(Shard(source, file, slice(start, start + small[-1].num_rows)))
                 start += small[-1].num_rows
@@ -101,7 +101,7 @@ class Corpus:
         self.alive = np.ones(start, dtype=bool)
         self.fixed: dict[int, list[dict[str, str]]] = {}
         self.store = FactStore()
-        self.refused = pa.concat_tables([_refused_by_ingest(step.input(f"ingest-{source}")) for source in sources])
+        self.refused = pa.concat_tables([_refused_by_ingest(step.rows(source)) for source in sources])
 
     def look(self, filters: Sequence[RowFilter[Any]]) -> list[list[pa.ChunkedArray]]:
         """What each filter finds in the rows of each shard, by filter, then by shard; pictures are decoded once."""

@@ -30,7 +30,7 @@ class Filter(ABC, Generic[C]):
     """One filter with its section of the recipe: a RowFilter or a ModelFilter. `version` changes whenever equal rows could be judged otherwise."""
 
     kind: ClassVar[str]
-    version: ClassVar[str]
+    version: str
 
     def __init__(self, config: C, step: Step):
         self.config, self.step = config, step

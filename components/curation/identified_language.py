@@ -33,7 +33,7 @@ def identify(text: str) -> tuple[str, float]:
 
 
 class IdentifiedLanguage(RowFilter[Config]):
-    """Judges all answers of a row together. Its score is how sure the language is; in the detail stands which. One without a sure language has no verdict."""
+    """Judges all answers of a row together. Its score is how sure the language is; in the detail stands which. One without a sure language is unjudged."""
 
     kind = "language"
     version = "py3langid-0.4-1"

@@ -16,7 +16,7 @@ from components.recipe.model import Model
 from components.recipe.soup import Soup
 from components.recipe.training import Stage
 
-RESERVED = {"draw", "ingest", "curate", "soup", "evaluate", "package", "promote", "weights"}
+RESERVED = {"draw", "ingest", "rewrite", "curate", "soup", "evaluate", "package", "promote", "weights"}
 """Step names that a training stage may not take."""
 
 
@@ -87,8 +87,6 @@ class Recipe(Section):
         for where, run in runs.items():
             if run.init_from is not None and run.init_from not in earlier:
                 raise ValueError(f"{where}.init_from: {run.init_from!r} is not an earlier stage; earlier: {', '.join(earlier) or 'none'}")
-            if run.objective == "text" and set(run.trainable) != {"llm"}:
-                raise ValueError(f"{where}.trainable: objective text trains the llm group and nothing else")
             if run.objective != stage.objective or run.init_from != stage.init_from:
                 raise ValueError(f"{where}: a candidate may not change objective or init_from: a soup needs a common start")
             if run.batch.max_tokens > self.model.context:
