@@ -77,7 +77,7 @@ class Judgement(NamedTuple):
         threshold = {k: v if math.isfinite(v) else None for k, v in found.items()} if found is not None else None
         numbers = {"seen": len(self.rows), "kept": end[KEEP], "dropped": end[DROP], "quarantined": end[QUARANTINE]}
         numbers |= {"tagged": self.reasons(TAG).total(), "fixed": self.reasons(FIX).total(), "unjudged": (self.reasons(KEEP) + self.reasons(DROP))[UNJUDGED]}
-        return {"kind": self.filter.kind, "version": self.filter.version, **numbers, "threshold": threshold}
+        return {"kind": self.filter.kind, "version": self.filter.version, **numbers, "threshold": threshold, **self.filter.record()}
 
 
 class Corpus:
@@ -157,7 +157,7 @@ class Corpus:
 
     def _current(self, rows: pa.Table, shard: Shard, here: np.ndarray) -> pa.Table:
         """Of the rows of a shard those at `here`, with the messages that filters have given them."""
-        chosen = rows.take(pa.array(here))
+        chosen = rows if len(here) == rows.num_rows else rows.take(pa.array(here))
         if "messages" not in chosen.column_names or not self._fixed_in(shard):
             return chosen
         messages = [self.fixed.get(shard.rows.start + i, said) for i, said in zip(here.tolist(), chosen["messages"].to_pylist(), strict=True)]

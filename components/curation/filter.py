@@ -30,7 +30,7 @@ class Filter(ABC, Generic[C]):
     """One filter with its section of the recipe: a RowFilter or a ModelFilter. `version` changes whenever equal rows could be judged otherwise."""
 
     kind: ClassVar[str]
-    version: ClassVar[str]
+    version: str
 
     def __init__(self, config: C, step: Step):
         self.config, self.step = config, step
@@ -47,6 +47,10 @@ class Filter(ABC, Generic[C]):
         """Where the last `judge` cut, by `source/language`; None for filters that do not cut."""
         return None
 
+    def record(self) -> dict[str, Any]:
+        """What counts.json says besides, such as which model was asked."""
+        return {}
+
 
 class RowFilter(Filter[C]):
     """Looks at one row at a time. All such filters share one pass over all rows, whichever of them the filters before would have taken out."""
@@ -61,7 +65,7 @@ class RowFilter(Filter[C]):
 class ModelFilter(Filter[C]):
     """Shows rows to a model, many at once, and only those that the filters before it kept."""
 
-    columns: ClassVar[tuple[str, ...]]
+    columns: tuple[str, ...]
     """Columns of the canonical rows that `facts` needs."""
 
     @abstractmethod
