@@ -8,6 +8,7 @@ from pydantic import BaseModel, TypeAdapter
 from ruamel.yaml import YAML
 
 from components.errors import RecipeError, SetupError
+from components.steps_table import rows_step
 
 T = TypeVar("T", bound=BaseModel)
 
@@ -61,6 +62,10 @@ class Step:
     def input(self, name: str) -> Path:
         """The main output `out/NAME/data` of an earlier step. Raises RecipeError when it is not there."""
         return self.file(f"out/{name}/data")
+
+    def rows(self, source: str) -> Path:
+        """The rows of a source before curation, as its rewrites left them. Raises RecipeError when they are not there."""
+        return self.input(rows_step(source, self.param(f"sources.{source}").get("rewrites", [])))
 
     def file(self, path: str) -> Path:
         """A declared input file or folder. Raises RecipeError when it is not there."""

@@ -11,6 +11,8 @@ from cyclopts import App, Parameter
 app = App(name="stockpot", help="Raw image-text data in; a better, gated, traceable vision-language model out.", version="0.1.0")
 recipes = App(name="recipe", help="Look at recipes, make one.")
 app.command(recipes)
+rows = App(name="data", help="Look at what curation did to the rows.")
+app.command(rows)
 
 Recipe = Annotated[str, Parameter(help="a name in recipes/, or a file")]
 RecipeInForce = Annotated[str | None, Parameter(help="a name in recipes/, or a file; default: the recipe in force in this checkout")]
@@ -277,16 +279,49 @@ def recipe_new(
     name
         What the recipe is to be called: lower-case letters, digits and `_`, a letter first.
     train
-        Questions and answers about pictures: LLaVA JSON or JSONL.
+        Questions and answers about pictures: JSON or JSONL, WebDataset tars, Parquet, or TSV; a file, or a folder of files in one format.
     captions
-        Descriptions of pictures, in the same form; default: none, and one stage less.
+        Descriptions of pictures, in one of these formats; default: none, and one stage less.
     images
-        Folder of the pictures; default: where the training rows lie.
+        Folder of the pictures that rows name by a path; default: where the training rows lie.
     """
     from components.survey.new import new_recipe
 
     sentences = new_recipe(name, train=train, captions=captions, images=images, questions=questions, force=force)
     _print(json.dumps({"recipe": name, "path": f"recipes/{name}.yaml", "found": sentences}) if as_json else "\n".join(sentences))
+
+
+@rows.command(name="card")
+def data_card(recipe: Recipe | None = None, /, *, open_: Annotated[bool, Parameter(name="--open", negative=())] = False, as_json: Json = False) -> None:
+    """Say where the data card of the last curation is, with its figures.
+
+    Without RECIPE that of this checkout's `out/`, else that of a recipe whose curation is done, from the cache. `--json` gives `card.json` and `path`.
+
+    Parameters
+    ----------
+    open_
+        Show it in a browser.
+    """
+    from flows.data import card
+
+    card(recipe, open_, as_json)
+
+
+@rows.command(name="why")
+def data_why(sample: str, recipe: Recipe | None = None, /, *, as_json: Json = False) -> None:
+    """Tell the fate of one sample: ingest, every filter with score and threshold, what it said before, where it ended.
+
+    `--json` gives `{sample, fates: [{id, source, end, file, row, times, reason, detail, language, category, messages, verdicts}]}`: one for each
+    source that has this id; `end` is kept, dropped or quarantined.
+
+    Parameters
+    ----------
+    sample
+        An id; SOURCE/ID, where several sources have it; or FILE:ROW of a row in quarantine.
+    """
+    from flows.data import why
+
+    why(sample, recipe, as_json)
 
 
 def main() -> None:

@@ -5,7 +5,8 @@ import io
 
 from PIL import Image
 
-from components.data.images import decode
+from components.curation.row import Row
+from components.data.images import ImageError, decode
 
 MAX_PIXELS = 50_000_000
 """Larger pictures are refused before they are decoded, pixels."""
@@ -35,3 +36,14 @@ def data_uri(image_bytes: bytes) -> str:
     with Image.open(io.BytesIO(image_bytes)) as image:
         kind = EVERYWHERE[str(image.format)]
     return f"data:{kind};base64,{base64.b64encode(image_bytes).decode()}"
+
+
+def sent(row: Row) -> tuple[bytes, ...]:
+    """The pictures of a row as an annotator gets them. Raises ImageError, which names the picture."""
+    files = []
+    for image in row.images:
+        try:
+            files.append(as_sent(image["bytes"]))
+        except ImageError as error:
+            raise ImageError(error.reason, f"image: {image['path']!r}: {error}") from error
+    return tuple(files)

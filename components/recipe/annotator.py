@@ -22,3 +22,9 @@ class Endpoint(Section):
 
 Annotator = Endpoint | Published
 """A model that can write: an endpoint, or an image-text-to-text model of the `transformers` library, run greedily."""
+
+
+def model_folders(section: Section) -> list[str]:
+    """Folders of the project that hold published models which a section asks: inputs of its step."""
+    named = [getattr(section, field) for field in type(section).model_fields]
+    return [value.folder for value in named if isinstance(value, Published) and value.folder]
