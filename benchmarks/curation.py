@@ -49,7 +49,7 @@ from components.step import Step
 
 ROOT = Path(__file__).parents[1]
 WIDTH, HEIGHT = 512, 384
-SHARD_ROWS = 1024
+SHARD_ROWS = 4096
 SOURCE = "photos"
 FILTERS_OF_ROWS = [
     {"kind": "image_validity"},

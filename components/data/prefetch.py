@@ -5,7 +5,7 @@ A worker takes whole steps, in turn. It has read nothing but what the fork left 
 
 import contextlib
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from components.errors import StockpotError, TransientError
 
 AHEAD = 2
 """Steps that a worker makes before the first of them is taken."""
+KILLED = "a process that prepares batches was killed: give the machine more memory, or lower loader_workers in the profile"
 
 
 class _Steps(Dataset[StepBatch | StockpotError]):
@@ -41,12 +42,12 @@ def batches(loader: Loader, steps: range, workers: int = 0) -> Iterator[Iterator
     except RuntimeError as error:
         if "DataLoader worker (pid" not in str(error):
             raise
-        raise TransientError("a process that prepares batches was killed: give the machine more memory, or lower loader_workers in the profile") from error
+        raise TransientError(KILLED) from error
     finally:
         ready.close()
 
 
-def _made(loader: Loader, steps: range, workers: int) -> Iterator[StepBatch]:
+def _made(loader: Loader, steps: range, workers: int) -> Generator[StepBatch, None, None]:
     if not workers:
         yield from map(loader.step, steps)
         return
@@ -61,10 +62,18 @@ def _made(loader: Loader, steps: range, workers: int) -> Iterator[StepBatch]:
         multiprocessing_context="fork",  # another start would copy all samples to every worker
         generator=torch.Generator(),  # of seeds that nobody uses; without it the global one would be drawn from
     )
-    for batch in made:
-        if isinstance(batch, StockpotError):
-            raise batch
-        yield batch
+    taken = iter(made)
+    try:
+        for _ in steps:
+            try:
+                batch = next(taken)
+            except (ConnectionError, EOFError) as error:  # while it handed a batch over
+                raise TransientError(KILLED) from error
+            if isinstance(batch, StockpotError):
+                raise batch
+            yield batch
+    finally:
+        del taken  # and its workers end, now: an exception would keep this frame for as long as somebody looks at it
 
 
 def _as_it_is(batch: Any) -> Any:

@@ -66,7 +66,7 @@ def test_workers_make_the_same_batches_in_the_same_order_from_any_step_on(parts:
 
 
 def workers_of(pid: int) -> list[psutil.Process]:
-    return [p for p in psutil.Process(pid).children(recursive=True) if "resource_tracker" not in " ".join(p.cmdline())]
+    return [p for p in psutil.Process(pid).children(recursive=True) if p.name() == "pt_data_worker"]
 
 
 def test_few_steps_are_made_ahead_and_workers_end_with_the_context(parts: Parts) -> None:

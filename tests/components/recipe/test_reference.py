@@ -93,6 +93,6 @@ def test_a_rule_of_the_page_is_a_rule_of_the_schema(rule: str, override: str, co
 
 
 def test_the_page_names_all_reserved_stage_names() -> None:
-    names = re.search(r"stages (.+); source", RULES)
+    names = re.search(r"stages (.+);\s+source", RULES)
     assert names is not None
     assert {n.strip("` ") for n in names[1].split(",")} == RESERVED
