@@ -9,7 +9,7 @@ from typing import Any
 from components.pipeline.closure import code_of
 from components.pipeline.compiled_yaml import to_yaml
 from components.recipe.annotator import model_folders
-from components.recipe.curation import stage_of
+from components.recipe.curation import files_of, stage_of
 from components.recipe.data import Source
 from components.recipe.recipe import Recipe
 from components.recipe.training import Stage
@@ -76,7 +76,7 @@ def compile_recipe(recipe: Recipe) -> Compiled:
         rewrites = [f"sources.{s}.rewrites" for s in stage.data.sources]
         stages |= _training(name, stage, [_rows(recipe, s) for s in stage.data.sources], start, curve, keys=rewrites)
     asked = [_out(stage) for stage in sorted({stage_of(f) or "" for f in recipe.curation.filters} - {""})]
-    asked += [_file(recipe, folder) for f in recipe.curation.filters for folder in model_folders(f)]
+    asked += [_file(recipe, path) for f in recipe.curation.filters for path in files_of(f)]
     stages["curate"] = _stage("curate", [*(_rows(recipe, s) for s in recipe.sources), *asked], ["seed", "curation", "sources"], metrics=["counts.json"])
     for name, stage in recipe.stages.items():
         if name not in texts:

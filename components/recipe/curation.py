@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from components.recipe.annotator import Annotator
+from components.recipe.annotator import Annotator, model_folders
 from components.recipe.base import Name, Section
 
 
@@ -72,8 +72,16 @@ class Grammar(Section):
     max_tokens: int = Field(default=512, ge=16, description="longest reply of an endpoint or a published model, tokens")
 
 
+class HumanCheck(Section):
+    """Keeps the rows that somebody has accepted or corrected, and no others: what nobody has looked at is dropped as `unreviewed`."""
+
+    kind: Literal["human_check"] = "human_check"
+    sources: list[Name] = Field(description="sources whose rows need a review; the others pass")
+    verdicts: str | None = Field(default=None, description="file that `stockpot data review import` writes, relative to the project; null: no review yet")
+
+
 Filter = Annotated[
-    ImageValidity | ExactDuplicates | NearDuplicates | Perplexity | TextAnswerable | Grammar,
+    ImageValidity | ExactDuplicates | NearDuplicates | Perplexity | TextAnswerable | Grammar | HumanCheck,
     Field(discriminator="kind"),
 ]
 
@@ -86,6 +94,12 @@ def stage_of(section: Filter) -> str | None:
         case TextAnswerable() | Grammar():
             return section.judge if isinstance(section.judge, str) else None
     return None
+
+
+def files_of(section: Filter) -> list[str]:
+    """Files and folders of the project that a filter reads: inputs of the step."""
+    reviewed = [section.verdicts] if isinstance(section, HumanCheck) and section.verdicts else []
+    return [*model_folders(section), *reviewed]
 
 
 class Curation(Section):

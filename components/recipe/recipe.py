@@ -5,7 +5,7 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from components.recipe.base import Name, Section
-from components.recipe.curation import Curation, Grammar, Perplexity, TextAnswerable, stage_of
+from components.recipe.curation import Curation, Grammar, HumanCheck, Perplexity, TextAnswerable, stage_of
 from components.recipe.data import Source
 from components.recipe.draw import Draw
 from components.recipe.evaluation import Evaluate
@@ -64,7 +64,7 @@ class Recipe(Section):
             if stage is not None and not published and (stage not in self.stages or self.stages[stage].objective != "text"):
                 role = "scorer" if isinstance(f, Perplexity) else "judge"
                 raise ValueError(f"curation.filters: {f.kind}: {role} {stage!r} is not a stage with objective text")
-            if isinstance(f, Perplexity | TextAnswerable | Grammar):
+            if isinstance(f, Perplexity | TextAnswerable | Grammar | HumanCheck):
                 self._known_sources(f"curation.filters: {f.kind}", f.sources)
         self._check_files()
         return self
