@@ -3,17 +3,30 @@
 Every object that Stockpot writes is immutable under its name; all agreements between processes are create-only writes.
 """
 
+import contextlib
 import hashlib
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 from urllib.parse import urlsplit
 
 from components.errors import SetupError, StockpotError, TransientError
+
+TRIES = 5
+"""Times that a broken download is taken up again."""
+
+PIECE = 2**20
+
+
+class Object(NamedTuple):
+    """What a bucket says of an object. `etag` changes whenever the bytes do."""
+
+    key: str
+    size: int
+    etag: str
 
 
 class Storage(Protocol):
@@ -102,11 +115,12 @@ class Folder:
 class S3:
     """Objects in one bucket below `prefix`. boto3 is imported on first use."""
 
-    def __init__(self, bucket: str, prefix: str) -> None:
+    def __init__(self, bucket: str, prefix: str, title: str = "STOCKPOT_STORE ") -> None:
+        """`title` goes before the address in sentences."""
         import boto3
         from botocore.config import Config
 
-        self.bucket, self.prefix = bucket, prefix + "/" if prefix else ""
+        self.bucket, self.prefix, self.title = bucket, prefix + "/" if prefix else "", title
         with self._explained():
             config = Config(connect_timeout=5, read_timeout=60, retries={"mode": "standard"})
             session = boto3.Session(
@@ -131,16 +145,46 @@ class S3:
         return True
 
     def list(self, prefix: str) -> list[str]:
-        with self._explained(prefix):
-            pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=self.prefix + prefix)
-            return sorted(o["Key"].removeprefix(self.prefix) for page in pages for o in page.get("Contents", []))
+        return sorted(o.key for o in self.objects(prefix))
+
+    def objects(self, prefix: str) -> Iterator[Object]:
+        """All objects whose key starts with `prefix`, in the order of the bucket: by the bytes of their keys."""
+        pages = iter(self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=self.prefix + prefix))
+        while True:
+            with self._explained(prefix):
+                page = next(pages, None)
+            if page is None:
+                return
+            for o in page.get("Contents", []):
+                yield Object(o["Key"].removeprefix(self.prefix), o["Size"], o["ETag"].strip('"'))
+
+    @contextlib.contextmanager
+    def opened(self, key: str, etag: str = "", start: int = 0) -> Iterator[tuple[int, Any]]:
+        """(bytes that are left, their stream) of an object from byte `start` on. Raises KeyError when there is none, SetupError when its `etag` is another."""
+        more = ({"IfMatch": etag} if etag else {}) | ({"Range": f"bytes={start}-"} if start else {})
+        with self._explained(key):
+            answer = self.client.get_object(Bucket=self.bucket, Key=self.prefix + key, **more)
+            with contextlib.closing(answer["Body"]) as body:
+                yield answer["ContentLength"], body
+
+    def download(self, key: str, etag: str, path: Path) -> None:
+        """Writes an object that has not changed since it was listed. A broken connection is taken up where it broke, a few times."""
+        with path.open("wb") as f:
+            for attempt in range(TRIES):
+                try:
+                    with self.opened(key, etag, f.tell()) as (_, body):
+                        shutil.copyfileobj(body, f, PIECE)
+                    return
+                except TransientError:
+                    if attempt == TRIES - 1:
+                        raise
 
     def delete(self, prefix: str) -> None:
         for key in self.list(prefix):
             with self._explained(key):
                 self.client.delete_object(Bucket=self.bucket, Key=self.prefix + key)
 
-    @contextmanager
+    @contextlib.contextmanager
     def _explained(self, key: str = "") -> Iterator[None]:
         """Turns what boto3 raises into KeyError (no such object) or the user's sentence."""
         try:
@@ -148,7 +192,7 @@ class S3:
         except Exception as error:
             if _is_absent(error):
                 raise KeyError(key) from None
-            known = explain_s3(error, f"STOCKPOT_STORE s3://{self.bucket}/{self.prefix}{key}")
+            known = explain_s3(error, f"{self.title}s3://{self.bucket}/{self.prefix}{key}")
             if known is None:
                 raise
             raise known from error
@@ -164,6 +208,7 @@ REFUSALS = {
     "ExpiredToken": "the credentials have expired: get new ones",
     "AccessDenied": "these credentials may not do that: let them list, read and write there, or use others",
     **dict.fromkeys(("MissingContentLength", "XAmzContentSHA256Mismatch"), OLD_CHECKSUMS),
+    "PreconditionFailed": "it has changed since this run was planned: run again",
     "RequestTimeTooSkewed": "the clocks differ: set that of this machine",
 }
 """Error code -> what is wrong and the remedy. https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html"""
@@ -217,4 +262,6 @@ def _code(error: Any) -> str:
 
 def _is_absent(error: Any) -> bool:
     """A bucket that is not there has another code; the answer to HEAD has no body, hence no code."""
-    return hasattr(error, "response") and (_code(error) == "NoSuchKey" or (_status(error) == 404 and error.operation_name == "HeadObject"))
+    from botocore.exceptions import ClientError  # the others may have a `response` too, which is None
+
+    return isinstance(error, ClientError) and (_code(error) == "NoSuchKey" or (_status(error) == 404 and error.operation_name == "HeadObject"))

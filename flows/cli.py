@@ -281,11 +281,11 @@ def recipe_new(
     name
         What the recipe is to be called: lower-case letters, digits and `_`, a letter first.
     train
-        Questions and answers about pictures: LLaVA JSON or JSONL.
+        Questions and answers about pictures: JSON or JSONL, WebDataset tars, Parquet, or TSV; a file, or a folder of files in one format.
     captions
-        Descriptions of pictures, in the same form; default: none, and one stage less.
+        Descriptions of pictures, in one of these formats; default: none, and one stage less.
     images
-        Folder of the pictures; default: where the training rows lie.
+        Folder of the pictures that rows name by a path; default: where the training rows lie.
     """
     from components.survey.new import new_recipe
 
@@ -327,6 +327,39 @@ def review_import(saved: list[Path], /, *, into: Path, as_json: Json = False) ->
     from flows.review import take
 
     take(saved, into, as_json)
+
+
+@rows.command(name="card")
+def data_card(recipe: Recipe | None = None, /, *, open_: Annotated[bool, Parameter(name="--open", negative=())] = False, as_json: Json = False) -> None:
+    """Say where the data card of the last curation is, with its figures.
+
+    Without RECIPE that of this checkout's `out/`, else that of a recipe whose curation is done, from the cache. `--json` gives `card.json` and `path`.
+
+    Parameters
+    ----------
+    open_
+        Show it in a browser.
+    """
+    from flows.data import card
+
+    card(recipe, open_, as_json)
+
+
+@rows.command(name="why")
+def data_why(sample: str, recipe: Recipe | None = None, /, *, as_json: Json = False) -> None:
+    """Tell the fate of one sample: ingest, every filter with score and threshold, what it said before, where it ended.
+
+    `--json` gives `{sample, fates: [{id, source, end, file, row, times, reason, detail, language, category, messages, verdicts}]}`: one for each
+    source that has this id; `end` is kept, dropped or quarantined.
+
+    Parameters
+    ----------
+    sample
+        An id; SOURCE/ID, where several sources have it; or FILE:ROW of a row in quarantine.
+    """
+    from flows.data import why
+
+    why(sample, recipe, as_json)
 
 
 def main() -> None:

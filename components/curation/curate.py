@@ -17,17 +17,21 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from components.curation.card import card
+from components.curation.decontamination import Decontamination
+from components.curation.evaluation_set import files
 from components.curation.fact_store import FactStore
 from components.curation.facts import rows_of
 from components.curation.filter import DROP, FIX, KEEP, QUARANTINE, TAG, UNJUDGED, Filter, ModelFilter, RowFilter
 from components.curation.filters import FILTERS
+from components.curation.mixture import Mixing, changes_nothing
 from components.curation.row import Row
 from components.curation.shard_engine import find
 from components.data.canonical import QUARANTINE_SCHEMA, SCHEMA, ShardWriter, read_shard, shards, write_parquet
 from components.errors import DataError, RecipeError
 from components.profile import step_profile
 from components.progress import track
-from components.recipe.curation import Curation
+from components.recipe.curation import Curation, stage_of
 from components.step import Step
 
 logger = logging.getLogger(__name__)
@@ -86,10 +90,11 @@ class Corpus:
     def __init__(self, step: Step, sources: list[str]):
         self.sources = sources
         self.shards: list[Shard] = []
-        small, start = [SCHEMA.empty_table().select(["id", "source", "language"])], 0
+        columns = ["id", "source", "language", "category"]
+        small, start = [SCHEMA.empty_table().select(columns)], 0
         for source in sources:
             for file in shards(step.rows(source)):
-                small.append(read_shard(file, ["id", "source", "language"]))
+                small.append(read_shard(file, columns))
                 self.shards.append(Shard(source, file, slice(start, start + small[-1].num_rows)))
                 start += small[-1].num_rows
         self.index = pa.concat_tables(small)
@@ -132,6 +137,12 @@ class Corpus:
         self.alive[rows[judgement.ends() != KEEP]] = False
         self.fixed |= judgement.fixed()
         return judgement
+
+    def mix(self, mixing: Mixing) -> Judgement:
+        """Takes the mixture of the rows that are still there."""
+        looked_at = np.array([mixing.looks_at(source) for source in self.index["source"].to_pylist()], dtype=bool)
+        rows = np.flatnonzero(self.alive & looked_at)
+        return Judgement(mixing, rows, mixing.judge(self.index.take(pa.array(rows))))
 
     def _again(self, judging: RowFilter[Any], shard: Shard, looked: pa.ChunkedArray) -> pa.ChunkedArray:
         """The facts of a shard, looked at again where a filter has fixed the row since."""
@@ -187,11 +198,21 @@ class Ledger:
     def __init__(self, num_rows: int):
         self.judgements: list[Judgement] = []
         self.last = np.full(num_rows, KEEP, dtype=object)
+        self._times = np.ones(num_rows, dtype=np.int64)
 
     def add(self, judgement: Judgement) -> None:
         """Writes down what a filter said."""
         self.judgements.append(judgement)
         self.last[judgement.rows] = judgement.ends()
+
+    def mix(self, judgement: Judgement) -> None:
+        """Writes down what the mixture takes, and how often."""
+        self.add(judgement)
+        self._times[judgement.rows] = judgement.verdicts["score"].to_numpy()
+
+    def taken(self) -> np.ndarray:
+        """How often each row is written, int64 (rows,); 0 for one that is not kept."""
+        return np.where(self.last == KEEP, self._times, 0)
 
     def within(self, rows: slice) -> Iterator[tuple[int, dict[str, Any]]]:
         """(row counted from the slice's start, verdict with filter, version and detail) for a slice of all rows, filter by filter."""
@@ -223,7 +244,7 @@ def _as_judged(rows: pa.Table, shard: Shard, ledger: Ledger) -> pa.Table:
         if verdict["action"] == FIX:
             messages = messages or rows["messages"].to_pylist()
             verdict["before"], messages[row] = messages[row], verdict["messages"]
-        verdicts[row].append(verdict)  # `detail` and `messages` are no fields of a verdict and are left out by the type
+        verdicts[row].append(verdict)  # `messages` is no field of a verdict and is left out by the type
     return _with_column(rows if messages is None else _with_column(rows, "messages", messages), "verdicts", verdicts)
 
 
@@ -234,7 +255,9 @@ def _write(corpus: Corpus, ledger: Ledger, data: Path, shard_rows: int) -> None:
             with ShardWriter(data / source, shard_rows) as kept:
                 for shard in (s for s in corpus.shards if s.source == source):
                     rows = _as_judged(read_shard(shard.file), shard, ledger)
-                    kept.add(rows.filter(pa.array(ledger.last[shard.rows] == KEEP)))
+                    times = ledger.taken()[shard.rows]
+                    for copy in range(times.max(initial=0)):
+                        kept.add(rows.filter(pa.array(times > copy)))
                     dropped.add(rows.filter(pa.array(ledger.last[shard.rows] == DROP)))
 
 
@@ -251,7 +274,9 @@ def _counts(corpus: Corpus, ledger: Ledger, refused: pa.Table) -> dict[str, Any]
     for judgement in ledger.judgements:
         reasons.update(judgement.reasons(DROP))
     totals = {key: sum(numbers[key] for numbers in per_source.values()) for key in ("rows_in", "rows_kept", "quarantined", "dropped")}
-    return {**totals, "by_reason": dict(sorted(reasons.items())), "per_source": per_source, "filters": [j.counts() for j in ledger.judgements]}
+    found = {**totals, "by_reason": dict(sorted(reasons.items())), "per_source": per_source, "filters": [j.counts() for j in ledger.judgements]}
+    mixing = [j.filter for j in ledger.judgements if isinstance(j.filter, Mixing)]
+    return {**found, "mixture": mixing[0].report()} if mixing else found
 
 
 def _check_limit(counts: dict[str, Any], refused: pa.Table, limit: int) -> None:
@@ -274,17 +299,31 @@ def run(step: Step) -> None:
         raise RecipeError(f"sources.{DROPPED}: this name is taken by the folder of dropped rows: rename the source")
     corpus = Corpus(step, sources)
     ledger = Ledger(len(corpus.alive))
-    filters = [FILTERS[section.kind](section, step) for section in config.filters]
+    filters: list[Filter[Any]] = [FILTERS[section.kind](section, step) for section in config.filters]
+    if config.decontamination and files(step.params):
+        filters.insert(0, Decontamination(config.decontamination, step))
     row_filters = [judging for judging in filters if isinstance(judging, RowFilter)]
     looked = iter(corpus.look(row_filters))
     for place, judging in enumerate(filters):
         judgement = corpus.judge(judging, place, next(looked) if isinstance(judging, RowFilter) else [])
         ledger.add(judgement)
         logger.info("%s", " ".join(f"{k}={v}" for k, v in judgement.counts().items()))
+    if not changes_nothing(config.mixture):
+        ledger.mix(corpus.mix(Mixing(config.mixture, step)))
     refused = pa.concat_tables([corpus.refused, _refused_here(corpus, ledger)])
     counts = _counts(corpus, ledger, refused)
     _check_limit(counts, refused, config.max_quarantine_percent)
     _write(corpus, ledger, step.data, config.shard_rows)
     write_parquet(refused, step.data / "quarantine.parquet")
+    asked = [stage for section in config.filters if (stage := stage_of(section))]
+    card.write(
+        step,
+        counts=counts,
+        index=corpus.index,
+        judgements=ledger.judgements,
+        taken=ledger.taken(),
+        refused=refused,
+        tokenizer=step.input(asked[0]) if asked else None,
+    )
     step.side("counts.json").write_text(json.dumps(counts, indent=1) + "\n", encoding="utf-8")
     logger.info("kept %d of %d rows, %d dropped, %d in quarantine", counts["rows_kept"], counts["rows_in"], counts["dropped"], counts["quarantined"])

@@ -20,9 +20,10 @@ class ExactDuplicates(RowFilter[Config]):
         return row.digest
 
     def judge(self, rows: pa.Table) -> pa.Table:
-        seen: set[bytes] = set()
-        first = []
-        for digest in rows["facts"].to_pylist():
-            first.append(digest not in seen)
-            seen.add(digest)
-        return verdicts([KEEP if f else DROP for f in first], [None] * len(first), ["" if f else REASON for f in first])
+        first: dict[bytes, str] = {}
+        of = []
+        for digest, source, row_id in zip(*(rows[name].to_pylist() for name in ("facts", "source", "id")), strict=True):
+            of.append(first.get(digest, ""))
+            first.setdefault(digest, f"{source}/{row_id}")
+        details = [f"as {name}" if name else "" for name in of]
+        return verdicts([DROP if name else KEEP for name in of], [None] * len(of), [REASON if name else "" for name in of], details)

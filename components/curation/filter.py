@@ -43,6 +43,10 @@ class Filter(ABC, Generic[C]):
     def judge(self, rows: pa.Table) -> pa.Table:
         """VERDICTS for all rows at once: columns `id`, `source`, `language` and `facts`, in the order of the sources."""
 
+    def report(self) -> dict[str, Any] | None:
+        """More about the last `judge`, for the data card."""
+        return None
+
     def thresholds(self) -> dict[str, float] | None:
         """Where the last `judge` cut, by `source/language`; None for filters that do not cut."""
         return None

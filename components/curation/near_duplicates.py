@@ -55,24 +55,25 @@ class NearDuplicates(RowFilter[Config]):
         members: dict[tuple[int, int], list[int]] = defaultdict(list)
         for i, group in enumerate(zip(neighbourhoods(facts.bands()).tolist(), facts.lengths(), strict=True)):
             members[group].append(i)
-        found: dict[int, float] = {}
+        found: dict[int, tuple[int, float]] = {}
         for group in members.values():
             if len(group) > 1:
-                found |= {int(seen[i]): score for i, score in self._repeats(group, facts).items()}
-        actions = [DROP if i in found else KEEP for i in range(rows.num_rows)]
-        return verdicts(actions, [found.get(i) for i in range(rows.num_rows)], [REASON if i in found else "" for i in range(rows.num_rows)])
+                found |= {int(seen[i]): (int(seen[first]), score) for i, (first, score) in self._repeats(group, facts).items()}
+        of = [found.get(i, (None, None)) for i in range(rows.num_rows)]
+        details = ["" if first is None else f"like {rows['source'][first]}/{rows['id'][first]}" for first, _ in of]
+        return verdicts([DROP if d else KEEP for d in details], [score for _, score in of], [REASON if d else "" for d in details], details)
 
-    def _repeats(self, members: list[int], facts: "Facts") -> dict[int, float]:
-        """Rows (of rising number) that repeat an earlier kept one -> correlation of their pictures with its."""
+    def _repeats(self, members: list[int], facts: "Facts") -> dict[int, tuple[int, float]]:
+        """Rows (of rising number) that repeat an earlier kept one -> that row, and the correlation of their pictures."""
         points = np.stack([point(facts.thumbnails(i)) for i in members])
         tree, radius = KDTree(points), math.sqrt(2 - self.config.picture_percent / 50)
-        found: dict[int, float] = {}
+        found: dict[int, tuple[int, float]] = {}
         for i, row in enumerate(members):
             if row in found:
                 continue
             for j in sorted(tree.query_ball_point(points[i], radius)):
                 if j > i and members[j] not in found and self._similar(facts.text(row), facts.text(members[j])):
-                    found[members[j]] = 1 - float(((points[i] - points[j]) ** 2).sum()) / 2
+                    found[members[j]] = row, 1 - float(((points[i] - points[j]) ** 2).sum()) / 2
         return found
 
     def _similar(self, one: str, other: str) -> bool:

@@ -3,7 +3,7 @@
 Equal rows in equal order give equal bytes: the writer pins everything that pyarrow would choose.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -28,10 +28,12 @@ VERDICT = pa.struct(
         ("action", pa.string()),
         ("score", pa.float64()),
         ("reason", pa.string()),
+        ("detail", pa.string()),
         ("before", pa.list_(MESSAGE)),
     ]
 )
-"""`before`: the messages that a row had before the action `fix`, else null."""
+"""`reason` is a code; `detail` says what was found in this row, where there is more to say; `before`: the messages that a row had before the action
+`fix`, else null."""
 
 SCHEMA = pa.schema(
     [
@@ -70,12 +72,11 @@ def _leaves(schema: pa.Schema) -> list[str]:
     return [parquet.column(i).path for i in range(len(parquet))]
 
 
-def write_parquet(table: pa.Table, path: Path) -> None:
-    """Writes one file with every setting pinned, so that equal rows give equal bytes whatever the chunks in memory."""
-    leaves = _leaves(table.schema)
+def _settings(schema: pa.Schema) -> dict[str, Any]:
+    """Everything that pyarrow would choose about a file."""
+    leaves = _leaves(schema)
     packed = [leaf for leaf in leaves if not leaf.endswith(".bytes")]
-    settings: dict[str, Any] = {
-        "row_group_size": ROW_GROUP,
+    return {
         "version": "2.6",
         "data_page_version": "1.0",
         "compression": {leaf: "zstd" if leaf in packed else "none" for leaf in leaves},
@@ -84,7 +85,39 @@ def write_parquet(table: pa.Table, path: Path) -> None:
         "write_statistics": [leaf for leaf in leaves if leaf in ("id", "row", *REPEATED)],  # never a copy of a long text
         "store_schema": True,
     }
-    pq.write_table(table.combine_chunks().replace_schema_metadata(None), path, **settings)
+
+
+def write_parquet(table: pa.Table, path: Path) -> None:
+    """Writes one file with every setting pinned, so that equal rows give equal bytes whatever the chunks in memory."""
+    plain = table.combine_chunks().replace_schema_metadata(None)
+    pq.write_table(plain, path, row_group_size=ROW_GROUP, **_settings(table.schema))
+
+
+class RowWriter:
+    """Writes rows one after the other into one file, with the bytes that `write_parquet` gives. A context manager; holds one row group in memory."""
+
+    def __init__(self, path: Path, schema: pa.Schema):
+        self.schema = schema
+        self._pending: list[dict[str, Any]] = []
+        self._writer = pq.ParquetWriter(path, schema, **_settings(schema))
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Appends a row."""
+        self._pending.append(row)
+        if len(self._pending) == ROW_GROUP:
+            self._flush()
+
+    def _flush(self) -> None:
+        self._writer.write_table(pa.Table.from_pylist(self._pending, schema=self.schema), row_group_size=ROW_GROUP)
+        self._pending = []
+
+    def __enter__(self) -> "RowWriter":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if kind is None and self._pending:
+            self._flush()
+        self._writer.close()
 
 
 def _image_bytes(table: pa.Table) -> np.ndarray:
@@ -183,6 +216,19 @@ def _opened(file: Path, columns: list[str] | None, content: bytes | None = None)
             yield parquet
     except (pa.ArrowInvalid, pa.ArrowKeyError, OSError) as error:
         raise DataError(f"{file}: not a readable Parquet shard ({error}): run the step that writes it again") from error
+
+
+def read_rows(file: Path, rows: Sequence[int], columns: list[str] | None = None) -> pa.Table:
+    """Some rows of one shard (numbers from 0, rising); of its row groups only those that hold one are read. Raises DataError as `read_shard`."""
+    with _opened(file, columns) as parquet:
+        sizes = [parquet.metadata.row_group(i).num_rows for i in range(parquet.num_row_groups)]
+        ends = np.cumsum(sizes, dtype=np.int64)
+        groups = np.searchsorted(ends, rows, side="right")
+        found = [parquet.schema_arrow.empty_table().select(columns or SCHEMA.names)]
+        for group in np.unique(groups).tolist():
+            here = np.asarray(rows)[groups == group] - (ends[group] - sizes[group])
+            found.append(parquet.read_row_group(group, columns or SCHEMA.names, use_threads=False).take(pa.array(here)))
+        return pa.concat_tables(found)
 
 
 def read_shards(folder: Path, columns: list[str] | None = None) -> pa.Table:

@@ -17,7 +17,7 @@ from PIL import Image
 from components.data.augment import rng_of, vary
 from components.data.canonical import IMAGE_MARK, read_shards
 from components.data.held_out import Split, split_of
-from components.data.images import ImageError, decode, size
+from components.data.images import ImageError, decode, orientation, size
 from components.data.sampler import in_subset
 from components.errors import DataError
 from components.models.processor import Processor
@@ -27,7 +27,6 @@ from components.recipe.held_out import HeldOut
 IGNORE = -100
 """Label of a token that is not learned."""
 
-EXIF_ORIENTATION = 0x0112
 SIDEWAYS = (5, 6, 7, 8)
 """EXIF orientations whose upright picture has width and height exchanged."""
 
@@ -89,7 +88,7 @@ def upright_size(image_bytes: bytes) -> tuple[int, int]:
     """Width and height in pixels after EXIF rotation, from the header alone. Raises ImageError, as `size`, and OSError."""
     width, height = size(image_bytes, max_pixels=sys.maxsize)
     with Image.open(io.BytesIO(image_bytes)) as image:
-        return (height, width) if image.getexif().get(EXIF_ORIENTATION) in SIDEWAYS else (width, height)
+        return (height, width) if orientation(image) in SIDEWAYS else (width, height)
 
 
 def encode(row: dict[str, Any], processor: Processor, template: Literal["chat", "plain"]) -> Sample:

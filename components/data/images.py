@@ -3,10 +3,16 @@
 import hashlib
 import io
 
-from PIL import Image, ImageOps
+import numpy as np
+from PIL import Image
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 """Formats that are read. Others are refused: some of Pillow's readers start programs (EPS) or read more than one file."""
+
+EXIF_ORIENTATION = 0x0112
+T = Image.Transpose
+UPRIGHT = {1: None, 2: T.FLIP_LEFT_RIGHT, 3: T.ROTATE_180, 4: T.FLIP_TOP_BOTTOM, 5: T.TRANSPOSE, 6: T.ROTATE_270, 7: T.TRANSVERSE, 8: T.ROTATE_90}
+"""EXIF orientation -> what turns the picture upright."""
 
 
 class ImageError(ValueError):
@@ -47,7 +53,7 @@ def _bounded(image: Image.Image, max_pixels: int) -> tuple[int, int]:
 
 
 def decode(image_bytes: bytes, max_pixels: int) -> Image.Image:
-    """The first frame as an RGB picture on white, rotated upright as its EXIF orientation says.
+    """The first frame as an RGB picture on white, rotated upright as its EXIF orientation says, 16 bits a channel scaled to 8.
 
     The size is checked before anything is decoded. Raises ImageError with reason image_empty, image_unreadable,
     image_too_large (more than `max_pixels` pixels) or image_truncated (the header is fine, the rest is not).
@@ -56,12 +62,44 @@ def decode(image_bytes: bytes, max_pixels: int) -> Image.Image:
     _bounded(image, max_pixels)
     try:
         image.load()
-        ImageOps.exif_transpose(image, in_place=True)
-        return _on_white(image)
     except MemoryError:
         raise
     except Exception as error:  # a damaged body may raise anything, see _open
         raise ImageError("image_truncated", f"the picture is cut off or damaged: {error}") from error
+    try:
+        return _on_white(_eight_bits(_upright(image)))
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise ImageError("image_unreadable", f"a picture of mode {image.mode} that cannot be made RGB: {error}") from error
+
+
+def orientation(image: Image.Image) -> int:
+    """The EXIF orientation, 1 to 8; 1 where there is none, or where the EXIF data is damaged."""
+    try:
+        found = image.getexif().get(EXIF_ORIENTATION)
+    except Exception:  # a damaged block may raise anything; the pixels are fine
+        return 1
+    return found if found in UPRIGHT else 1
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    turn = UPRIGHT[orientation(image)]
+    return image if turn is None else image.transpose(turn)
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """A grey picture of more than 8 bits as one of 8: Pillow would clip. Whole numbers are 16 bits, fractions 0 to 1, or 0 to 255."""
+    if not image.mode.startswith(("I", "F")):
+        return image
+    values = np.asarray(image)
+    if image.mode == "F":
+        values = np.nan_to_num(values)
+        grey = (values * 255 if values.max() <= 1 else values).round().clip(0, 255)
+    else:
+        grey = values.clip(0, 65535) >> 8  # the high byte, as Pillow does for 16 bits of red, green and blue
+        grey = np.where(values == image.info.get("transparency", -1), 255, grey)
+    return Image.fromarray(grey.astype(np.uint8))
 
 
 def _on_white(image: Image.Image) -> Image.Image:

@@ -4,15 +4,13 @@ import ast
 import re
 from dataclasses import replace
 
+from components.data.benchmark import Question
+from components.data.choice import choice
 from components.errors import DataError
-from components.evaluation.benchmark import Question
 from components.evaluation.extraction import holds, option, yes_or_no
 from components.evaluation.rulesets import exact_1
 from components.recipe.evaluation import Form
 
-CHINESE = re.compile(r"[\u4e00-\u9fff]")
-CHOOSE = ("Answer with the option's letter from the given choices directly.", "请直接回答选项字母。")
-DIRECT = ("Answer the question directly.", "请直接回答问题。")
 YES_OR_NO = " Please answer yes or no. Answer the question using a single word or phrase."
 DETAIL = " Answer this question in detail."
 PLACE = re.compile(r"<image \d+>")
@@ -24,10 +22,7 @@ def put(question: Question, form: Form) -> Question:
     """The question as the model is asked. Marks of pictures in it become line breaks."""
     text = PLACE.sub("\n", question.question)
     if form == "choice":
-        head = f"{question.hint}\n" if question.hint else ""
-        chinese = bool(CHINESE.search(text))
-        lines = "".join(f"\n{letter}. {words}" for letter, words in question.options.items())
-        text = f"{head}{text}{lines}\n{(CHOOSE if question.options else DIRECT)[chinese]}"
+        text = choice(text, question.options, question.hint)
     elif form == "yes_no":
         text += YES_OR_NO
     elif form == "detail":

@@ -6,6 +6,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from components.objects import fingerprint
 from components.pipeline.closure import code_of
 from components.pipeline.compiled_yaml import to_yaml
 from components.recipe.annotator import model_folders
@@ -53,14 +54,18 @@ class Compiled:
 
 
 def compile_recipe(recipe: Recipe) -> Compiled:
-    """The recipe as DVC stages. A stage that joins a list also lists that list in its params: else an override that adds to it is not seen."""
+    """The recipe as DVC stages. A stage that joins a list also lists that list in its params: else an override that adds to it is not seen.
+
+    What sources on S3 hold becomes a parameter, `objects`: their buckets are listed here. Raises StockpotError when that is not possible.
+    """
     stages: dict[str, dict[str, Any]] = {}
+    objects = {name: [fingerprint(uri) for uri in s.objects] for name, s in recipe.sources.items() if s.objects}
     if recipe.draw is not None:
         stages["draw"] = _stage("draw", [], ["seed", "draw"], outs=["noise.jsonl"])
     for name, source in recipe.sources.items():
-        paths = [source.path, *([source.images] if source.images else [])]
         keys = [f"sources.{name}.{key}" for key in Source.model_fields if key != "rewrites"]
-        stages[f"ingest-{name}"] = _stage(f"ingest-{name}", [_file(recipe, p) for p in paths], keys, metrics=["summary.json"])
+        keys += [f"objects.{name}"] if name in objects else []
+        stages[f"ingest-{name}"] = _stage(f"ingest-{name}", [_file(recipe, p) for p in source.files], keys, metrics=["summary.json"])
         if source.rewrites:
             models = [_file(recipe, folder) for section in source.rewrites for folder in model_folders(section)]
             params = ["seed", f"sources.{name}.rewrites"]
@@ -75,9 +80,16 @@ def compile_recipe(recipe: Recipe) -> Compiled:
     for name, stage in texts.items():
         rewrites = [f"sources.{s}.rewrites" for s in stage.data.sources]
         stages |= _training(name, stage, [_rows(recipe, s) for s in stage.data.sources], start, curve, keys=rewrites)
+    compared, keys = _decontamination(recipe)
     asked = [_out(stage) for stage in sorted({stage_of(f) or "" for f in recipe.curation.filters} - {""})]
-    asked += [_file(recipe, path) for f in recipe.curation.filters for path in files_of(f)]
-    stages["curate"] = _stage("curate", [*(_rows(recipe, s) for s in recipe.sources), *asked], ["seed", "curation", "sources"], metrics=["counts.json"])
+    read = [_file(recipe, path) for f in recipe.curation.filters for path in (*model_folders(f), *files_of(f))]
+    stages["curate"] = _stage(
+        "curate",
+        [*(_rows(recipe, s) for s in recipe.sources), *asked, *compared, *read],
+        ["seed", "curation", "sources", *keys],
+        outs=["card.html", "card.json"],
+        metrics=["counts.json"],
+    )
     for name, stage in recipe.stages.items():
         if name not in texts:
             stages |= _training(name, stage, [_out("curate")], start, curve)
@@ -102,7 +114,16 @@ def compile_recipe(recipe: Recipe) -> Compiled:
     )
     stages["package"] = _stage("package", [_out("soup"), "out/evaluate/scores.json"], ["name"])
     engine = {p: version(p).partition("+")[0] for p in ENGINE}
-    return Compiled({**recipe.model_dump(mode="json"), "engine": engine}, stages)
+    return Compiled({**recipe.model_dump(mode="json"), **({"objects": objects} if objects else {}), "engine": engine}, stages)
+
+
+def _decontamination(recipe: Recipe) -> tuple[list[str], list[str]]:
+    """Evaluation files that curation compares the rows with, and the keys that name them."""
+    if recipe.curation.decontamination is None:
+        return [], []
+    named = {"soup.selection": recipe.soup.selection, **{f"evaluate.benchmarks.{n}.path": b.path for n, b in recipe.evaluate.benchmarks.items()}}
+    there = {key: path for key, path in named.items() if path is not None}
+    return [_file(recipe, path) for path in there.values()], list(there)
 
 
 def _training(name: str, stage: Stage, inputs: list[str], start: list[str], curve: bool, *, keys: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
@@ -171,4 +192,4 @@ def _questions(recipe: Recipe, path: str | None) -> str:
 
 def _file(recipe: Recipe, path: str) -> str:
     """A file of the user's as it is; of the drawn corpus, the folder that is its DVC output."""
-    return DRAWN if recipe.draw is not None and path.startswith(DRAWN + "/") else path
+    return DRAWN if recipe.draw is not None and (path + "/").startswith(DRAWN + "/") else path

@@ -35,7 +35,7 @@ Checked with the rest, before any work:
 - The last stage has objective `lm`: it is souped and evaluated.
 - Only the last stage may have `candidates`.
 - A candidate may not change `objective` or `init_from`: a soup needs a common start.
-- A stage with objective `text` trains the group `llm` alone.
+- A stage with objective `text` trains the group `llm` alone; one with objective `contrastive` not the `connector`, with `template: plain` and `batch.samples`.
 - `batch.max_tokens` is at most `model.context`.
 - A `batch` gives exactly one of `samples` and `packs`, a `schedule` exactly one of `steps` and `epochs`.
 - `data.sources` and a filter's `sources` name sources of the recipe; a filter's `scorer`, and a `judge` that is a name, name a stage with objective `text`,
@@ -78,7 +78,7 @@ def _section(title: str, path: str, schema: Schema, defs: Schema) -> Iterator[st
         inner = list(_below(field, here, defs))
         below += inner
         default = "required" if key in schema.get("required", []) else f"`{json.dumps(field['default'])}`" if "default" in field else "the section's own"
-        meaning = field.get("description") or (defs[inner[0][1]]["description"] if len(inner) == 1 else "which one" if key == "kind" else "")
+        meaning = field.get("description") or (defs[inner[0][1]]["description"] if len(inner) == 1 else "which kind" if key == "kind" else "")
         rows.append(f"| `{key}` | {_cell(_type(field))} | {_cell(default)} | {_cell(meaning)} |")
     if rows[2:]:
         yield "\n".join(rows) + "\n"

@@ -6,16 +6,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from components.data import llava
+from components.data.benchmark import Question, read
 from components.data.canonical import IMAGE_MARK
 from components.data.encode import texts, upright_size
 from components.data.images import ImageError, decode
 from components.data.ingest import Ingest
 from components.errors import DataError
-from components.evaluation.benchmark import Question, read
 from components.evaluation.judging import judge
 from components.models.visual_plan import MAX_ASPECT
-from components.recipe.data import Source
+from components.recipe.data import Format, Source
+from components.survey.formats import BY_PATH, format_of
 
 LOOKED = 5000
 """Rows of a file that are looked at whole; the rest are counted."""
@@ -32,6 +32,7 @@ class Rows:
     """A file of training rows."""
 
     path: Path
+    format: Format = "llava"
     rows: int = 0
     """all rows, counted"""
     looked: int = 0
@@ -87,18 +88,22 @@ class Rows:
 
 
 def look_at_rows(path: Path, images: Path | None) -> Rows:
-    """Reads LLaVA rows and the headers of their pictures. Raises DataError when the file is of no use: broken, empty, or without one good row."""
-    source = Source(path=path.as_posix(), images=images.as_posix() if images else None, language=None, max_pixels=MAX_PIXELS)
-    ingest = Ingest(path.stem, source)
-    found = Rows(path)
+    """Reads rows, in the format that they seem to have, and the headers of their pictures.
+
+    Raises DataError when the file is of no use: broken, empty, or without one good row.
+    """
+    form = format_of(path)
+    folder = images.as_posix() if images and form in BY_PATH else None
+    ingest = Ingest(path.stem, Source(format=form, path=path.as_posix(), images=folder, language=None, max_pixels=MAX_PIXELS))
+    found = Rows(path, form)
     for sample in ingest.samples():
         found.add(sample)
         if found.looked == LOOKED:
             break
-    found.refused.update(q["reason"] for q in ingest.quarantine)
-    found.rows = ingest.rows_in if found.looked < LOOKED else sum(1 for _ in llava.read(path))
-    if ingest.quarantine:
-        found.first_refused = f"row {ingest.quarantine[0]['row']}: {ingest.quarantine[0]['detail']}"
+    found.refused.update(ingest.reasons)
+    found.rows = ingest.rows_in if found.looked < LOOKED else sum(1 for file in ingest.files for _ in ingest.reader.rows(file.here))
+    if first := ingest.first_refused:
+        found.first_refused = f"row {first['row']}: {first['detail']}"
     if not found.rows:
         raise DataError(f"{path}: no rows: there is nothing to learn from")
     if not found.looked:

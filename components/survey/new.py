@@ -27,7 +27,7 @@ def new_recipe(
     """
     target = _target(name, force)
     inside = {path: _in_project(path, name) for path in (train, captions, images, questions) if path}
-    folder = inside[images] if images else inside[train].parent
+    folder = inside[images] if images else inside[train] if inside[train].is_dir() else inside[train].parent
     files = Files(
         train=look_at_rows(inside[train], folder),
         captions=look_at_rows(inside[captions], folder) if captions else None,

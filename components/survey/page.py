@@ -3,6 +3,7 @@
 import json
 
 from components.recipe.model import Model
+from components.survey.formats import BY_PATH
 from components.survey.look import Files, Questions
 from components.survey.size import SAMPLES, Sizes
 
@@ -32,8 +33,11 @@ def _sources(files: Files) -> str:
     for source, rows, category in (("captions", files.captions, "caption"), ("train", files.train, "qa")):
         if rows is not None:
             lines.append(f"  {source}:")
+            if rows.format != "llava":
+                lines.append(f"    format: {rows.format}")
             lines.append(f"    path: {_text(rows.path.as_posix())}")
-            lines.append(f"    images: {_text(files.images.as_posix())}")
+            if rows.format in BY_PATH:
+                lines.append(f"    images: {_text(files.images.as_posix())}")
             lines.append(f"    category: {category}")
             lines.append(f"    language: {rows.language or 'null'}  # {_counts(rows.languages)}; for rows that do not name their own; null: told by the script")
     return "\n".join(lines) + "\n"

@@ -78,10 +78,13 @@ def test_every_row_ends_in_one_place_with_its_verdicts_and_is_counted(project):
         "detail": quarantine()[2]["detail"],
     }
     assert "a5-0.png" in quarantine()[2]["detail"]
-    keep = {"action": "keep", "score": None, "reason": "", "before": None}
+    keep = {"action": "keep", "score": None, "reason": "", "detail": "", "before": None}
     valid, first = {"filter": "image_validity", "version": "1"}, {"filter": "exact_duplicates", "version": "1"}
     assert kept("a")[0]["verdicts"] == [{**valid, **keep}, {**first, **keep}]
-    assert kept("dropped")[0]["verdicts"] == [{**valid, **keep}, {**first, "action": "drop", "score": None, "reason": "exact_duplicate", "before": None}]
+    assert kept("dropped")[0]["verdicts"] == [
+        {**valid, **keep},
+        {**first, "action": "drop", "score": None, "reason": "exact_duplicate", "detail": "as a/a1", "before": None},
+    ]
     rest = {"tagged": 0, "fixed": 0, "unjudged": 0, "threshold": None}
     assert counts == {
         "rows_in": 12,
@@ -180,7 +183,15 @@ def test_a_fixed_row_stays_later_filters_see_what_it_says_now_and_it_carries_wha
         assert fixed["verdicts"][2]["score"] == kept("a")[0]["verdicts"][2]["score"]
     number = order.index("image_validity")
     assert fixed["messages"] == right
-    assert fixed["verdicts"][number] == {"filter": "corrected", "version": "1", "action": "fix", "score": None, "reason": "misspelt", "before": misspelt}
+    assert fixed["verdicts"][number] == {
+        "filter": "corrected",
+        "version": "1",
+        "action": "fix",
+        "score": None,
+        "reason": "misspelt",
+        "detail": "",
+        "before": misspelt,
+    }
     assert [v["before"] for v in fixed["verdicts"][number + 1 :]] == [None] * len(fixed["verdicts"][number + 1 :])
     assert counts["filters"][number]["fixed"] == (2 if number == 0 else 1)
 

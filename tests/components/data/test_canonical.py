@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from components.data.canonical import QUARANTINE_SCHEMA, SCHEMA, ShardWriter, read_shard, read_shards, shards, write_parquet, write_shards
 from components.errors import DataError
 
-VERDICT = {"filter": "f", "version": "1", "action": "keep", "score": 0.5, "reason": "", "before": None}
+VERDICT = {"filter": "f", "version": "1", "action": "keep", "score": 0.5, "reason": "", "detail": "", "before": None}
 ROW = st.fixed_dictionaries(
     {
         "id": st.text(),

@@ -2,6 +2,7 @@
 
 import io
 import struct
+import tracemalloc
 import zlib
 
 import numpy as np
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from components.data.encode import upright_size
 from components.data.images import ImageError, decode, pixel_digest, size
 from components.data.quarantine import REASONS
 
@@ -110,3 +112,92 @@ def test_transparent_parts_show_white_paper():
     assert [image.getpixel((x, 0)) for x in range(3)] == [(200, 0, 0), (127, 127, 127), (255, 255, 255)]
     glyph = Image.new("LA", (4, 2), (0, 0))
     assert decode(file(glyph, "PNG"), 10**6).getpixel((0, 0)) == (255, 255, 255)
+
+
+def chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def png_of_16_bits(color_type: int, values: np.ndarray, *extra: bytes) -> bytes:
+    """A PNG by hand: (height, width) or (height, width, channels), uint16."""
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", values.shape[1], values.shape[0], 16, color_type, 0, 0, 0))
+    lines = b"".join(b"\0" + line.astype(">u2").tobytes() for line in values)
+    return b"\x89PNG\r\n\x1a\n" + head + b"".join(extra) + chunk(b"IDAT", zlib.compress(lines)) + chunk(b"IEND", b"")
+
+
+DEEP = np.array([[0, 255, 256, 0x7FFF, 0x8000, 0xFF00, 0xFFFF]], dtype=np.uint16)
+SCALED = [0, 0, 1, 127, 128, 255, 255]
+
+
+def pixels(content: bytes) -> list[list[int]]:
+    return np.asarray(decode(content, 10**6))[0].tolist()
+
+
+def test_16_bits_are_scaled_to_8_in_grey_and_in_colour_alike() -> None:
+    grey = [[v, v, v] for v in SCALED]
+    assert pixels(png_of_16_bits(0, DEEP)) == grey
+    assert pixels(png_of_16_bits(2, np.repeat(DEEP[..., None], 3, axis=2))) == grey
+    assert pixels(file(Image.fromarray(DEEP), "TIFF")) == grey
+    assert pixels(b"P5 7 1 65535\n" + DEEP.astype(">u2").tobytes()) == grey
+
+
+def test_transparent_parts_of_a_picture_of_16_bits_are_white() -> None:
+    assert pixels(png_of_16_bits(0, DEEP, chunk(b"tRNS", struct.pack(">H", 0x8000))))[3:5] == [[127] * 3, [255] * 3]
+    assert pixels(png_of_16_bits(4, np.stack([DEEP, np.zeros_like(DEEP)], axis=2))) == [[255] * 3] * 7
+
+
+def test_fractions_are_scaled_and_values_that_are_none_are_black() -> None:
+    values = np.array([[0.0, 0.5, 1.0, np.nan, -3.0]], dtype=np.float32)
+    assert [p[0] for p in pixels(file(Image.fromarray(values), "TIFF"))] == [0, 128, 255, 0, 0]
+    assert [p[0] for p in pixels(file(Image.fromarray(values * 200), "TIFF"))] == [0, 100, 200, 0, 0]
+
+
+def test_a_cmyk_jpeg_and_a_palette_with_transparency_keep_their_colours() -> None:
+    assert pixels(file(Image.new("CMYK", (8, 8), (0, 255, 255, 0)), "JPEG"))[0] == [255, 0, 0]
+    drawing = Image.new("P", (2, 1))
+    drawing.putpalette([0, 0, 0, 0, 0, 200])
+    drawing.putdata([0, 1])
+    assert pixels(file(drawing, "PNG", transparency=0)) == [[255, 255, 255], [0, 0, 200]]
+    assert pixels(file(drawing, "GIF", transparency=0)) == [[255, 255, 255], [0, 0, 200]]
+
+
+@pytest.mark.parametrize("form", ["GIF", "WEBP", "PNG", "TIFF"])
+def test_of_several_frames_the_first_is_taken(form: str) -> None:
+    frames = [Image.new("RGB", (20, 10), color) for color in ("red", "blue")]
+    options = {"lossless": True} if form == "WEBP" else {}
+    assert pixels(file(frames[0], form, save_all=True, append_images=frames[1:], **options))[5] == [255, 0, 0]
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_exif_orientation_is_undone(orientation: int) -> None:
+    upright = np.asarray(picture())
+    stored = {1: upright, 2: upright[:, ::-1], 3: upright[::-1, ::-1], 4: upright[::-1]} | {
+        5: upright.transpose(1, 0, 2),
+        6: np.rot90(upright, 1),
+        7: upright[::-1, ::-1].transpose(1, 0, 2),
+        8: np.rot90(upright, -1),
+    }
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    content = file(Image.fromarray(np.ascontiguousarray(stored[orientation])), "PNG", exif=exif)
+    assert np.array_equal(np.asarray(decode(content, 10**6)), upright)
+    assert upright_size(content) == (24, 16)
+
+
+def test_damaged_exif_data_leaves_the_picture_as_it_is() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    content = file(picture(), "JPEG", exif=exif)
+    at = content.index(b"Exif\0\0") + 6
+    for damage in (b"XX", b"II*\0\xf0\xff\xff\xff", b"\0" * 20):
+        damaged = content[:at] + damage + content[at + len(damage) :]
+        assert decode(damaged, 10**6).size == upright_size(damaged)
+
+
+@pytest.mark.parametrize("head", [b"zTXtComment\0\0", b"iCCPicc\0\0"])
+def test_a_small_picture_that_unpacks_to_much_beside_its_pixels_is_refused(head: bytes) -> None:
+    whole, bomb = file(picture(), "PNG"), chunk(head[:4], head[4:] + zlib.compress(bytes(2**26), 9))
+    tracemalloc.start()
+    assert reason(whole[:33] + bomb + whole[33:]) == "image_unreadable"
+    assert tracemalloc.get_traced_memory()[1] < 2**23
+    tracemalloc.stop()

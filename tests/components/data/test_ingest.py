@@ -13,6 +13,7 @@ from PIL import Image
 
 from components.data import images, ingest
 from components.data.canonical import QUARANTINE_SCHEMA, SCHEMA, read_shards
+from components.data.formats.reader import MAX_PICTURE_BYTES
 from components.data.quarantine import REASONS
 from components.errors import DataError
 from components.step import Step
@@ -147,7 +148,7 @@ def test_a_truncated_picture_comes_through_for_curation_to_find(project):
 
 def test_a_picture_file_of_too_many_bytes_is_not_read(project):
     with Path("raw/images/huge.png").open("wb") as f:
-        f.truncate(ingest.MAX_FILE_BYTES + 1)  # a hole: takes no space
+        f.truncate(MAX_PICTURE_BYTES + 1)  # a hole: takes no space
     assert [q["reason"] for q in run([row("x", "huge.png")])[1]] == ["image_too_large"]
 
 
@@ -223,9 +224,9 @@ def test_pictures_without_a_folder_of_pictures_are_set_aside(project):
     ("rows", "source", "words"),
     [
         ('{"rows": []}', {}, "raw/rows.json"),
-        ('[{"id": 1}', {}, "raw/rows.json, line 1"),
+        ('[{"id": 1}', {}, "raw/rows.json: line 1"),
         ([], {"path": "raw/none.json"}, "raw/none.json: no such file"),
-        ([], {"path": "raw"}, "raw: no such file"),
+        ([], {"path": "raw/images"}, "raw/images: not one file whose name ends in .json"),
         ([], {"images": "raw/pictures"}, "raw/pictures: no such folder"),
     ],
 )

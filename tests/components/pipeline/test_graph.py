@@ -44,7 +44,7 @@ def test_each_step_reads_what_the_drawing_says(compiled: Compiled) -> None:
         "ingest-captions": {"draw"},
         "ingest-questions": {"draw"},
         "llm": {"ingest-captions", "ingest-questions"},
-        "curate": {"ingest-captions", "ingest-questions", "llm"},
+        "curate": {"draw", "ingest-captions", "ingest-questions", "llm"},
         "vision": {"curate", "llm"},
         "projector": {"curate", "vision"},
         **{name: {"curate", "projector"} for name in candidates},
@@ -62,11 +62,23 @@ def test_no_step_reads_which_rows_were_spoilt_on_purpose(compiled: Compiled) -> 
 
 def test_curation_reads_the_stages_that_its_filters_ask_and_no_endpoint() -> None:
     judges = "[{kind: grammar, judge: llm, sources: [questions]}, {kind: text_answerable, judge: JUDGE, sources: [questions]}]"
-    local = compile_recipe(load(MICRO, [f"curation.filters={judges.replace('JUDGE', 'llm')}"])).stages["curate"]["deps"]
+    alone = "curation.decontamination=null"
+    local = compile_recipe(load(MICRO, [f"curation.filters={judges.replace('JUDGE', 'llm')}", alone])).stages["curate"]["deps"]
     assert [d for d in local if d.startswith("out/")] == ["out/ingest-captions/data", "out/ingest-questions/data", "out/llm/data"]
     endpoint = "{base_url: 'http://127.0.0.1:1/v1', model: m}"
-    remote = compile_recipe(load(MICRO, [f"curation.filters=[{{kind: grammar, judge: {endpoint}, sources: [questions]}}]"])).stages["curate"]["deps"]
+    remote = compile_recipe(load(MICRO, [f"curation.filters=[{{kind: grammar, judge: {endpoint}, sources: [questions]}}]", alone])).stages["curate"]["deps"]
     assert [d for d in remote if d.startswith("out/")] == ["out/ingest-captions/data", "out/ingest-questions/data"]
+
+
+def test_curation_reads_the_evaluation_files_and_nothing_else_of_the_evaluation() -> None:
+    files = ["evaluate.benchmarks={own: {path: data/own.tsv}, held: {path: null}}", "soup.selection=data/choose.tsv", "held_out.report=10"]
+    curate = compile_recipe(load(MICRO, files)).stages["curate"]
+    assert {"data/own.tsv", "data/choose.tsv"} <= set(curate["deps"])
+    assert {"evaluate.benchmarks.own.path", "soup.selection"} <= set(curate["params"])
+    assert not {"evaluate", "evaluate.benchmarks.held.path", "out/draw/data"} & {*curate["params"], *curate["deps"]}
+    without = compile_recipe(load(MICRO, [*files, "curation.decontamination=null"])).stages["curate"]
+    assert not {"data/own.tsv", "soup.selection"} & {*without["params"], *without["deps"]}
+    assert {"out/curate/card.html", "out/curate/card.json"} <= set(curate["outs"])
 
 
 def params_that_change(override: str) -> set[str]:

@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -12,7 +13,8 @@ from components.pipeline.graph import compile_recipe
 from components.recipe.loader import load
 from components.recipe.recipe import Recipe
 from components.survey.new import new_recipe
-from tests.components.survey.own_files import png, row, write_files, write_json
+from tests.components.data.user_files import b64, parquet, tar, tsv, write
+from tests.components.survey.own_files import ASKED, png, row, write_files, write_json
 
 MINE = Path("data/mine")
 TRAIN, CAPTIONS, IMAGES, QUESTIONS = MINE / "train.json", MINE / "captions.json", MINE / "images", MINE / "eval.tsv"
@@ -164,6 +166,34 @@ def test_questions_of_no_use_are_found_before_any_training(project: Path, conten
     with pytest.raises(DataError, match=words) as error:
         new_recipe("mine", train=TRAIN, images=IMAGES, questions=QUESTIONS)
     assert "data/mine/eval.tsv" in str(error.value)
+
+
+def test_rows_in_other_formats_are_recognised_and_named_in_the_recipe(project: Path) -> None:
+    rows = json.loads(TRAIN.read_text())
+    pictures = {r["id"]: (IMAGES / r["image"]).read_bytes() for r in rows}
+    talk = [{"role": "user", "content": ASKED}, {"role": "assistant", "content": "red"}]
+    flat = [{"id": r["id"], "question": ASKED, "answer": r["conversations"][1]["value"]} for r in rows]
+    members = [(f"{r['id']}.{end}", data) for r in rows for end, data in (("png", pictures[r["id"]]), ("json", json.dumps({**r, "id": None}).encode()))]
+    files: dict[str, tuple[str, Any]] = {
+        "train.tar.gz": ("webdataset", tar(members)),
+        "train.parquet": ("parquet", parquet([{**f, "image": pictures[f["id"]]} for f in flat])),
+        "train.tsv": ("vlmevalkit", tsv([{**f, "index": f["id"], "image": b64(pictures[f["id"]])} for f in flat])),
+        "train.jsonl": ("base64", [{**f, "image": b64(pictures[f["id"]] + bytes(300))} for f in flat]),
+        "messages.jsonl": ("messages", [{"image": r["image"], "messages": talk} for r in rows]),
+    }
+    for name, (form, content) in files.items():
+        write(MINE / name, content)
+        new_recipe("mine", train=MINE / name, images=IMAGES, force=True)
+        source = recipe().sources["train"]
+        assert (source.format, source.path, source.images is not None) == (form, f"data/mine/{name}", form in ("messages", "vlmevalkit"))
+    shards = MINE / "shards"
+    for number in range(2):
+        write(shards / f"{number}.tar", tar(members[number * 40 :][:40]))
+    said = new_recipe("mine", train=shards, force=True)[0]
+    assert recipe().sources["train"].path == "data/mine/shards"
+    assert "40 rows" in said
+    with pytest.raises(DataError, match=r"rows in several formats, such as"):
+        new_recipe("mine", train=MINE, force=True)
 
 
 def test_files_outside_of_the_project_are_refused_with_a_remedy(project: Path, tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -89,10 +89,11 @@ def test_a_damaged_newest_checkpoint_costs_some_steps_and_nothing_else(
     assert outputs() == unbroken
 
 
-def test_sigterm_saves_the_step_and_asks_to_be_tried_again(workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("workers", [0, 2])
+def test_sigterm_saves_the_step_and_asks_to_be_tried_again(workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int) -> None:
     steps.run(NAME)
     unbroken = outputs()
-    checkpoints = use(monkeypatch, tmp_path / "ckpt", checkpoint_seconds=1000)
+    checkpoints = use(monkeypatch, tmp_path / "ckpt", checkpoint_seconds=1000, loader_workers=workers)
     (tmp_path / "unit").mkdir()
     monkeypatch.setenv("STOCKPOT_UNIT", str(tmp_path / "unit"))
 
@@ -152,5 +153,8 @@ def test_progress_is_a_curve_with_rates(workspace: Path, tmp_path: Path, monkeyp
     assert len(lines) >= 40
     curve = losses(workspace, NAME)
     assert all(line["loss"] == pytest.approx(curve[line["done"] - 1]) for line in lines)
-    assert all(line["lr"] > 0 and line["samples_per_second"] > 0 and line["tokens_per_second"] > line["samples_per_second"] for line in lines)
+    assert all(
+        line["lr"] > 0 and line["samples_per_second"] > 0 and line["tokens_per_second"] > line["samples_per_second"] and 0 <= line["data_wait"] < 1
+        for line in lines
+    )
     assert lines[-1]["eta_seconds"] == 0 < lines[0]["eta_seconds"]
