@@ -294,21 +294,22 @@ def recipe_new(
 
 
 @reviews.command(name="export")
-def review_export(page: Path = Path("review.html"), /, *, limit: int = 200, as_json: Json = False) -> None:
+def review_export(recipe: Recipe | None = None, /, *, to: Path = Path("review.html"), limit: int = 200, as_json: Json = False) -> None:
     """Write rows that wait for a review into a sheet: one HTML file with pictures, texts, and inputs to accept, fix and reject.
 
-    They are the rows that the filter `human_check` has dropped as `unreviewed` in this checkout's `out/curate/data`. `--json` gives `{page, rows, left}`.
+    They are the rows that the filter `human_check` has dropped as `unreviewed`, in this checkout's `out/`, or of RECIPE from the cache. `--json` gives
+    `{page, rows, left}`.
 
     Parameters
     ----------
-    page
+    to
         The file to write.
     limit
         Most rows on it.
     """
     from flows.review import export
 
-    export(page, limit, as_json)
+    export(recipe, to, limit, as_json)
 
 
 @reviews.command(name="import")

@@ -7,20 +7,20 @@ from pathlib import Path
 from components.curation.review_sheet import waiting, write_sheet
 from components.curation.reviews import merge
 from components.errors import SetupError
+from flows.data import outputs
 
-CURATED = Path("out/curate/data")
 
-
-def export(page: Path, limit: int, as_json: bool) -> None:
-    """Writes the sheet and says how many rows are on it. Raises SetupError before curation has run here, or when no row waits."""
-    if not CURATED.is_dir():
-        raise SetupError(f"{CURATED}: not here: run the recipe with a filter human_check first, with --use, or `dvc pull` what was run elsewhere")
-    number = write_sheet(CURATED, page, limit)
+def export(recipe: str | None, to: Path, limit: int, as_json: bool) -> None:
+    """Writes the sheet and says how many rows are on it. Raises SetupError before curation has run, or when no row waits."""
+    with outputs(recipe) as root:
+        curated = root / "out/curate/data"
+        number = write_sheet(curated, to, limit)
+        left = sum(1 for _ in waiting(curated)) - number
     if not number:
-        raise SetupError(f"{CURATED}: no row waits for a review: the recipe in force has no filter human_check, or all its rows have a verdict")
-    left = sum(1 for _ in waiting(CURATED)) - number
-    line = {"page": str(page), "rows": number, "left": left}
-    text = f"{page}: {number} rows to review, {left} left for the next sheet; open it, judge, save, then: stockpot data review import FILE --into reviews.jsonl"
+        to.unlink()
+        raise SetupError("no row waits for a review: the recipe has no filter human_check, or all its rows have a verdict")
+    line = {"page": str(to), "rows": number, "left": left}
+    text = f"{to}: {number} rows to review, {left} left for the next sheet; open it, judge, save, then: stockpot data review import FILE --into reviews.jsonl"
     sys.stdout.write((json.dumps(line) if as_json else text) + "\n")
 
 

@@ -12,8 +12,9 @@ from components.curation import curate
 from components.curation.review_sheet import waiting, write_sheet
 from components.curation.reviews import merge, read_reviews
 from components.data.canonical import read_shards
-from components.errors import DataError
+from components.errors import DataError, SetupError
 from components.step import Step
+from flows import review
 from tests.components.curation.corpora import ingested, picture
 from tests.components.curation.corpora import row as plain_row
 
@@ -145,6 +146,26 @@ def test_a_correction_that_loses_the_picture_is_refused_with_the_row():
     merge([Path("one.json")], Path("all.jsonl"))
     with pytest.raises(DataError, match=r"all\.jsonl: the row 'r0' of a has 1 pictures"):
         run(verdicts="all.jsonl")
+
+
+def test_the_commands_write_the_next_sheet_and_take_what_it_saves(capsys):
+    run()
+    review.export(None, Path("one.html"), 2, as_json=True)
+    shown = on_sheet(Path("one.html"))
+    Path("saved.json").write_text(json.dumps([verdict(s, "accept") for s in shown]))
+    review.take([Path("saved.json")], Path("reviews/a.jsonl"), as_json=True)
+    said = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert said == [{"page": "one.html", "rows": 2, "left": 3}, {"verdicts": "reviews/a.jsonl", "accept": 2, "fix": 0, "reject": 0}]
+    assert len(run(verdicts="reviews/a.jsonl")) == 2
+    review.export(None, Path("two.html"), 99, as_json=True)
+    assert [s["id"] for s in on_sheet(Path("two.html"))] == ["r2", "r3", "r4"]
+    review.take([Path("saved.json")], Path("reviews/a.jsonl"), as_json=False)
+    Path("rest.json").write_text(json.dumps([verdict(s, "reject") for s in on_sheet(Path("two.html"))]))
+    review.take([Path("rest.json")], Path("reviews/a.jsonl"), as_json=False)
+    run(verdicts="reviews/a.jsonl")
+    with pytest.raises(SetupError, match="no row waits for a review"):
+        review.export(None, Path("three.html"), 99, as_json=False)
+    assert not Path("three.html").exists()
 
 
 @pytest.fixture
