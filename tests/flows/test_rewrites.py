@@ -40,7 +40,8 @@ def run(project: Project, last: str, *overrides: str) -> dict[str, Done]:
     with open_chain(recipe, Settings(home=Path(".stockpot")), project.root) as chain:
         for name in chain.steps_to(last):
             done[name] = chain.pipeline.ensure(name, {a: done[a].record for a in chain.steps[name]}, lambda _: None)
-        chain.pipeline.content.show({name: d.record for name, d in done.items()})
+        for out in [o for d in done.values() for o in d.record["outs"] if not (project.root / o["path"]).exists()]:
+            chain.pipeline.content.place(out["md5"], project.root / out["path"])
     return done
 
 
