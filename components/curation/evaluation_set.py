@@ -27,13 +27,13 @@ class Match(NamedTuple):
 
     rule: str
     benchmark: str
-    index: int
+    index: int  # pyright: ignore[reportIncompatibleMethodOverride]
     score: float
 
 
 class _Asked(NamedTuple):
     benchmark: str
-    index: int
+    index: int  # pyright: ignore[reportIncompatibleMethodOverride]
     words: str
 
 

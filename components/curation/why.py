@@ -48,7 +48,7 @@ def _in_shards(folder: Path, sample: str) -> Iterator[dict[str, Any]]:
     wanted = pa.array(sorted({sample, sample.partition("/")[2]}))
     for file in shards(folder):
         small = read_shard(file, ["id", "source"])
-        places = np.flatnonzero(pc.is_in(small["id"], value_set=wanted).to_numpy()).tolist()
+        places = np.flatnonzero(pc.is_in(small["id"], value_set=wanted).to_numpy()).tolist()  # pyright: ignore[reportAttributeAccessIssue]
         for place, row in zip(places, read_rows(file, places, COLUMNS).to_pylist(), strict=True):
             kept = folder.name == row["source"]
             if sample not in (row["id"], f"{row['source']}/{row['id']}"):

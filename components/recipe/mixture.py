@@ -40,7 +40,9 @@ class Fixed(_Mixture):
 
     kind: Literal["fixed"] = "fixed"
     shares: dict[Name, PositiveInt] = Field(min_length=1, description="parts of the whole by source: {captions: 2, questions: 1} is two rows to one")
-    sources: None = Field(default=None, description="always null: `shares` names the sources that are mixed; the others stay whole")
+    sources: None = Field(  # pyright: ignore[reportIncompatibleVariableOverride]
+        default=None, description="always null: `shares` names the sources that are mixed; the others stay whole"
+    )
 
 
 class Capped(_Mixture):

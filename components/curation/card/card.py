@@ -97,7 +97,7 @@ def _scores(judgement: "Judgement", kept: np.ndarray, index: pa.Table) -> dict[s
         found = histogram(scores, kept)
         return {"all": found} if found else {}
     here = index.take(pa.array(judgement.rows))
-    group = np.array(pc.binary_join_element_wise(here["source"], here["language"], "/").to_pylist(), dtype=object)
+    group = np.array(pc.binary_join_element_wise(here["source"], here["language"], "/").to_pylist(), dtype=object)  # pyright: ignore[reportAttributeAccessIssue]
     largest = sorted(Counter(group.tolist()).items(), key=lambda item: (-item[1], item[0]))[:MOST_GROUPS]
     made = {name: histogram(scores[group == name], kept[group == name], thresholds.get(name)) for name, _ in sorted(largest)}
     return {name: h for name, h in made.items() if h}

@@ -80,7 +80,7 @@ def fetch(folders: Iterable[Path], places: set[Place]) -> dict[Place, dict[str, 
     ids = pa.array(sorted({row_id for _, row_id in places}), type=pa.string())
     for file in (file for folder in folders for file in shards(folder)):
         small = read_shard(file, ["source", "id"])
-        maybe = np.flatnonzero(pc.is_in(small["id"], value_set=ids).to_numpy())
+        maybe = np.flatnonzero(pc.is_in(small["id"], value_set=ids).to_numpy())  # pyright: ignore[reportAttributeAccessIssue]
         wanted = [i for i in maybe.tolist() if (small["source"][i].as_py(), small["id"][i].as_py()) in places]
         for row in read_rows(file, wanted).to_pylist():
             found.setdefault((row["source"], row["id"]), row)
