@@ -23,8 +23,7 @@ from components.models.processor import IGNORED
 from components.models.varlen import NAME as VARLEN
 from components.recipe.published import Published
 from components.weights.published import open_published
-from components.weights.shards import digest
-from components.weights.sources import fetch
+from components.weights.sources import checked_digest, fetch
 
 BATCH_TOKENS = 8192
 """Tokens of a batch, padding and those of pictures included, unless one sample alone has more."""
@@ -97,13 +96,14 @@ class PictureScorer(ABC):
 class OwnScorer(PictureScorer):
     """A model folder of ours. Samples are packed: one sequence, no padding, each attended by itself."""
 
-    def __init__(self, source: str, folder: Path):
-        """Raises DataError when the folder holds no whole model."""
+    def __init__(self, published: Published, cache: Path):
+        """Raises DataError when the folder holds no whole model, or not the one that the recipe means."""
+        folder = fetch(published.source, cache)
+        super().__init__(published.source, checked_digest(published, folder, ("",)))
         try:
             model, self.processor = load_model(folder, dtype=torch.float32, attn_implementation=VARLEN)
         except ModelError as error:
-            raise DataError(f"{source}: {error}") from error
-        super().__init__(source, digest(folder, ("",)))
+            raise DataError(f"{published.source}: {error}") from error
         self.model = model.to(self.device)
         self.context = model.config.llm.max_position_embeddings
 
@@ -215,7 +215,7 @@ def _joined(name: str, samples: list[Prepared], longest: int) -> torch.Tensor:
 
 def weights_of(published: Published, cache: Path) -> str:
     """The digest of the weights that a recipe names, without loading them. Raises as `fetch`."""
-    return digest(fetch(published.source, cache), ("",))
+    return checked_digest(published, fetch(published.source, cache), ("",))
 
 
 def open_picture_scorer(published: Published, cache: Path) -> PictureScorer:
@@ -228,9 +228,4 @@ def open_picture_scorer(published: Published, cache: Path) -> PictureScorer:
         ours = read_json(folder / "config.json").get("model_type") == VLMConfig.model_type
     except ModelError as error:
         raise DataError(f"{published.source}: {error}") from error
-    if not ours:
-        return PublishedScorer(published, cache)
-    scorer = OwnScorer(published.source, folder)
-    if published.digest not in (None, scorer.digest):
-        raise DataError(f"{published.source}: the weights' digest is {scorer.digest}, the recipe says {published.digest}: they are not what the recipe means")
-    return scorer
+    return OwnScorer(published, cache) if ours else PublishedScorer(published, cache)
