@@ -127,7 +127,7 @@ def main() -> None:
         tokenizer = train_tokenizer([text for sample in shown for text in (sample.question, sample.answer)], config.llm.vocab)
         save_model(build_model(config, tokenizer, seed=0), build_processor(config, tokenizer), folder / "own")
         qwen2_vl(folder / "published", [sample.answer for sample in shown])
-        own = compared(one_at_a_time(folder / "own"), OwnScorer(Published(source="own"), folder / "own").perplexities, shown, options.trials)
+        own = compared(one_at_a_time(folder / "own"), OwnScorer(Published(source=str(folder / "own")), folder).perplexities, shown, options.trials)
         published = PublishedScorer(Published(source=str(folder / "published")), folder).perplexities
         foreign = compared(one_at_a_time_of_transformers(folder / "published"), published, shown[: options.samples // 2], options.trials)
     naive = {"own": own.pop("naive_samples_per_cpu_second"), "of_transformers": foreign.pop("naive_samples_per_cpu_second")}

@@ -96,14 +96,14 @@ class PictureScorer(ABC):
 class OwnScorer(PictureScorer):
     """A model folder of ours. Samples are packed: one sequence, no padding, each attended by itself."""
 
-    def __init__(self, published: Published, folder: Path):
-        """Raises DataError when the folder holds no whole model, or not the one that the recipe says."""
-        weights = checked_digest(published, folder, ("",))
+    def __init__(self, published: Published, cache: Path):
+        """Raises DataError when the folder holds no whole model, or not the one that the recipe means."""
+        folder = fetch(published.source, cache)
+        super().__init__(published.source, checked_digest(published, folder, ("",)))
         try:
             model, self.processor = load_model(folder, dtype=torch.float32, attn_implementation=VARLEN)
         except ModelError as error:
             raise DataError(f"{published.source}: {error}") from error
-        super().__init__(published.source, weights)
         self.model: Any = model.to(self.device)  # pyright: ignore[reportArgumentType]
         self.context = model.config.llm.max_position_embeddings
 
@@ -228,4 +228,4 @@ def open_picture_scorer(published: Published, cache: Path) -> PictureScorer:
         ours = read_json(folder / "config.json").get("model_type") == VLMConfig.model_type
     except ModelError as error:
         raise DataError(f"{published.source}: {error}") from error
-    return OwnScorer(published, folder) if ours else PublishedScorer(published, cache)
+    return OwnScorer(published, cache) if ours else PublishedScorer(published, cache)

@@ -89,7 +89,7 @@ def foreign_by_hand(folder: Path, sample: Shown) -> float:
 def test_packed_samples_have_the_scores_of_single_ones(own, max_tokens):
     expected = [own_by_hand(own, sample) for sample in SAMPLES]
     assert max(expected) > 1.05 * min(expected)
-    assert OwnScorer(Published(source="own"), own).perplexities(SAMPLES, max_tokens) == pytest.approx(expected, rel=1e-5)
+    assert OwnScorer(Published(source=str(own)), own).perplexities(SAMPLES, max_tokens) == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("max_tokens", [1, 90, 10_000])
@@ -113,7 +113,7 @@ def test_the_picture_counts_and_an_answer_cannot_forge_its_end(own, foreign):
 
 def test_samples_that_do_not_fit_into_the_context_have_no_score(own, foreign):
     long = Shown([image(1)], CAPTION, "two red circles " * 300)
-    for judging in (OwnScorer(Published(source="own"), own), PublishedScorer(Published(source=str(foreign)), foreign)):
+    for judging in (OwnScorer(Published(source=str(own)), own), PublishedScorer(Published(source=str(foreign)), foreign)):
         found = judging.perplexities([long, SAMPLES[0]])
         assert found[0] is None
         assert found[1] == pytest.approx(judging.perplexities([SAMPLES[0]])[0])
@@ -180,7 +180,7 @@ def bucket(own, monkeypatch):
 
 def test_a_scorer_from_a_bucket_has_its_digest_checked(bucket, own, tmp_path):
     found = open_picture_scorer(Published(source="s3://scorers/own", digest=digest_of(own)), tmp_path)
-    assert found.perplexities(SAMPLES[:2]) == OwnScorer(Published(source="own"), own).perplexities(SAMPLES[:2])
+    assert found.perplexities(SAMPLES[:2]) == OwnScorer(Published(source=str(own)), own).perplexities(SAMPLES[:2])
     with pytest.raises(DataError, match=r"digest is .* the recipe says"):
         open_picture_scorer(Published(source="s3://scorers/own", digest="0" * 64), tmp_path)
 
