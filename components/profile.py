@@ -18,7 +18,7 @@ class Profile(BaseModel):
     threads: int = Field(default=1, ge=1, description="CPU threads per process; 1 makes digests equal between runs")
     zero_stage: Literal[0, 1, 2, 3] = Field(default=0, description="DeepSpeed ZeRO stage")
     precision: Literal["fp32", "bf16"] = Field(default="fp32", description="dtype of weights and activations in training")
-    loader_workers: int = Field(default=0, ge=0, description="processes per rank that prepare batches ahead of time; 0: the rank does it itself")
+    loader_workers: int = Field(default=0, ge=0, description="processes per rank that encode rows and prepare batches ahead; 0: the rank does it itself")
     judge_requests: int = Field(default=8, ge=1, description="requests to a judge's endpoint at the same time")
     judge_requests_per_minute: float | None = Field(default=None, gt=0, description="most requests that one step sends to an endpoint; null: no limit")
     data_workers: int = Field(default=1, ge=1, description="processes that curate, one shard of rows each; more than 1 is worth it for many pictures")

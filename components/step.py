@@ -1,5 +1,6 @@
 """What a running step knows: its name, its slice of the recipe, its inputs, where its outputs go. Nothing else may be read."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -8,9 +9,13 @@ from pydantic import BaseModel, TypeAdapter
 from ruamel.yaml import YAML
 
 from components.errors import RecipeError, SetupError
-from components.steps_table import rows_step
 
 T = TypeVar("T", bound=BaseModel)
+
+
+def rows_step(source: str, rewrites: Sequence[object]) -> str:
+    """The step whose output holds the rows of a source before curation: the one that rewrites them, where the recipe has rewrites."""
+    return f"rewrite-{source}" if rewrites else f"ingest-{source}"
 
 
 @dataclass(frozen=True)

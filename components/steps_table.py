@@ -1,6 +1,4 @@
-"""Which module is the body of which step, and which step holds a source's rows."""
-
-from collections.abc import Sequence
+"""Which module is the body of which step."""
 
 STEPS = {
     "draw": "components.data.draw",
@@ -20,8 +18,3 @@ def module_of(name: str) -> str:
     """The module of the step `name`. Everything that is no fixed step is a training stage."""
     kind = name.partition("-")[0]
     return STEPS.get(kind, STEPS["train"])
-
-
-def rows_step(source: str, rewrites: Sequence[object]) -> str:
-    """The step whose output holds the rows of a source before curation: the one that rewrites them, where the recipe has rewrites."""
-    return f"rewrite-{source}" if rewrites else f"ingest-{source}"

@@ -27,7 +27,7 @@ from components.curation.filters import FILTERS
 from components.curation.mixture import Mixing, changes_nothing
 from components.curation.row import Row
 from components.curation.shard_engine import find
-from components.data.canonical import QUARANTINE_SCHEMA, SCHEMA, ShardWriter, read_shard, shards, write_parquet
+from components.data.canonical import QUARANTINE_SCHEMA, SCHEMA, ShardWriter, read_batches, read_shard, shards, write_parquet
 from components.errors import DataError, RecipeError
 from components.profile import step_profile
 from components.progress import track
@@ -81,7 +81,7 @@ class Judgement(NamedTuple):
         threshold = {k: v if math.isfinite(v) else None for k, v in found.items()} if found is not None else None
         numbers = {"seen": len(self.rows), "kept": end[KEEP], "dropped": end[DROP], "quarantined": end[QUARANTINE]}
         numbers |= {"tagged": self.reasons(TAG).total(), "fixed": self.reasons(FIX).total(), "unjudged": (self.reasons(KEEP) + self.reasons(DROP))[UNJUDGED]}
-        return {"kind": self.filter.kind, "version": self.filter.version, **numbers, "threshold": threshold}
+        return {"kind": self.filter.kind, "version": self.filter.version, **numbers, "threshold": threshold, **self.filter.record()}
 
 
 class Corpus:
@@ -168,7 +168,7 @@ class Corpus:
 
     def _current(self, rows: pa.Table, shard: Shard, here: np.ndarray) -> pa.Table:
         """Of the rows of a shard those at `here`, with the messages that filters have given them."""
-        chosen = rows.take(pa.array(here))
+        chosen = rows if len(here) == rows.num_rows else rows.take(pa.array(here))
         if "messages" not in chosen.column_names or not self._fixed_in(shard):
             return chosen
         messages = [self.fixed.get(shard.rows.start + i, said) for i, said in zip(here.tolist(), chosen["messages"].to_pylist(), strict=True)]
@@ -236,11 +236,11 @@ def _refused_here(corpus: Corpus, ledger: Ledger) -> pa.Table:
     return pa.Table.from_pylist(found, schema=QUARANTINE_SCHEMA)
 
 
-def _as_judged(rows: pa.Table, shard: Shard, ledger: Ledger) -> pa.Table:
-    """The rows of a shard with their verdicts and, where a filter has fixed them, with their last messages."""
+def _as_judged(rows: pa.Table, places: slice, ledger: Ledger) -> pa.Table:
+    """The rows at `places` with their verdicts and, where a filter has fixed them, with their last messages."""
     verdicts = rows["verdicts"].to_pylist()
     messages: list[Any] | None = None
-    for row, verdict in ledger.within(shard.rows):
+    for row, verdict in ledger.within(places):
         if verdict["action"] == FIX:
             messages = messages or rows["messages"].to_pylist()
             verdict["before"], messages[row] = messages[row], verdict["messages"]
@@ -249,16 +249,19 @@ def _as_judged(rows: pa.Table, shard: Shard, ledger: Ledger) -> pa.Table:
 
 
 def _write(corpus: Corpus, ledger: Ledger, data: Path, shard_rows: int) -> None:
-    """Kept rows into `<source>/`, dropped ones into `dropped/`, all with their verdicts; one shard in memory at a time."""
+    """Kept rows into `<source>/`, dropped ones into `dropped/`, all with their verdicts; a row group and what the writers hold in memory."""
+    taken = ledger.taken()
     with ShardWriter(data / DROPPED, shard_rows) as dropped:
         for source in corpus.sources:
             with ShardWriter(data / source, shard_rows) as kept:
                 for shard in (s for s in corpus.shards if s.source == source):
-                    rows = _as_judged(read_shard(shard.file), shard, ledger)
-                    times = ledger.taken()[shard.rows]
-                    for copy in range(times.max(initial=0)):
-                        kept.add(rows.filter(pa.array(times > copy)))
-                    dropped.add(rows.filter(pa.array(ledger.last[shard.rows] == DROP)))
+                    stop = shard.rows.start
+                    for table in read_batches(shard.file):
+                        places = slice(stop, stop := stop + table.num_rows)
+                        rows, times = _as_judged(table, places, ledger), taken[places]
+                        for copy in range(times.max(initial=0)):
+                            kept.add(rows.filter(pa.array(times > copy)))
+                        dropped.add(rows.filter(pa.array(ledger.last[places] == DROP)))
 
 
 def _counts(corpus: Corpus, ledger: Ledger, refused: pa.Table) -> dict[str, Any]:

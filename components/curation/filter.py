@@ -51,6 +51,10 @@ class Filter(ABC, Generic[C]):
         """Where the last `judge` cut, by `source/language`; None for filters that do not cut."""
         return None
 
+    def record(self) -> dict[str, Any]:
+        """What counts.json says besides, such as which model was asked."""
+        return {}
+
 
 class RowFilter(Filter[C]):
     """Looks at one row at a time. All such filters share one pass over all rows, whichever of them the filters before would have taken out."""
@@ -65,7 +69,7 @@ class RowFilter(Filter[C]):
 class ModelFilter(Filter[C]):
     """Shows rows to a model, many at once, and only those that the filters before it kept."""
 
-    columns: ClassVar[tuple[str, ...]]
+    columns: tuple[str, ...]
     """Columns of the canonical rows that `facts` needs."""
 
     @abstractmethod

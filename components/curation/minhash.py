@@ -1,8 +1,6 @@
 """Near-equal texts: Jaccard similarity of word shingles, and MinHash bands that bring similar texts together (Broder 1997)."""
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 from xxhash import xxh3_64_intdigest
 
 from components.curation.words import words
@@ -44,6 +42,9 @@ def neighbourhoods(texts: np.ndarray) -> np.ndarray:
 
     `texts`: their bands, uint64 (texts, BANDS). Returns int32 (texts,).
     """
+    from scipy.sparse import coo_array  # not at the top: workers find facts without it
+    from scipy.sparse.csgraph import connected_components
+
     edges = [np.zeros((2, 0), dtype=np.int64)]
     for band in texts.T:
         order = np.argsort(band, kind="stable")

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from scipy.spatial import KDTree
 
 from components.curation.filter import DROP, KEEP, RowFilter, verdicts
 from components.curation.minhash import BANDS, bands, jaccard, neighbourhoods, shingles
@@ -65,6 +64,8 @@ class NearDuplicates(RowFilter[Config]):
 
     def _repeats(self, members: list[int], facts: "Facts") -> dict[int, tuple[int, float]]:
         """Rows (of rising number) that repeat an earlier kept one -> that row, and the correlation of their pictures."""
+        from scipy.spatial import KDTree  # not at the top: workers find facts without it
+
         points = np.stack([point(facts.thumbnails(i)) for i in members])
         tree, radius = KDTree(points), math.sqrt(2 - self.config.picture_percent / 50)
         found: dict[int, tuple[int, float]] = {}

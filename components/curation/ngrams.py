@@ -1,8 +1,9 @@
 """Runs of words that tell one text from others: thirteen of them, as GPT-3 was cleaned with (arXiv:2005.14165, appendix C)."""
 
-import hashlib
 import re
 from collections.abc import Iterator
+
+from xxhash import xxh3_64_intdigest
 
 from components.curation.words import IDEOGRAPH, words
 
@@ -22,5 +23,5 @@ def ngrams(text: str, length: int) -> Iterator[int]:
             stop += 1
         if weight < length * WORD:
             return
-        yield int.from_bytes(hashlib.blake2b(" ".join(found[start:stop]).encode(), digest_size=8).digest(), "big")
+        yield xxh3_64_intdigest(" ".join(found[start:stop]).encode())
         weight -= mine

@@ -15,7 +15,8 @@ QUANTUM = 1e-3
 
 def perceptual_hash(image: Image.Image) -> int:
     """The hash of an RGB picture, 0 to 2**64 - 1; its highest bit belongs to the mean, which the median leaves out."""
-    grey = np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BOX).convert("L"), dtype=np.float64)
+    small = image.convert("L").resize((SIDE, SIDE), Image.Resampling.BOX)
+    grey = np.frombuffer(small.tobytes(), dtype=np.uint8).reshape(SIDE, SIDE).astype(np.float64)
     low = np.rint((COSINES @ grey @ COSINES.T).ravel() / QUANTUM)
     median = np.sort(low[1:])[(KEPT * KEPT - 1) // 2]
     return int.from_bytes(np.packbits(low > median).tobytes(), "big")

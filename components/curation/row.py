@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, TypeVar
@@ -12,7 +11,7 @@ from PIL import Image
 from xxhash import xxh3_128_hexdigest
 
 from components.data.canonical import IMAGE_MARK
-from components.data.images import ImageError, decode, size
+from components.data.images import ImageError, opened, rgb
 
 T = TypeVar("T")
 
@@ -23,7 +22,7 @@ THUMBNAIL = 8
 """Side of a thumbnail, pixels."""
 
 GRID = 16 * THUMBNAIL
-"""Side of the grid on which a thumbnail's pixels are sampled: up to 256 for each."""
+"""Side of the grid on which a picture is sampled: 256 points for each pixel of a thumbnail. A smaller picture has all its pixels there."""
 
 
 def without_marks(messages: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
@@ -38,10 +37,10 @@ class Picture:
         self.bytes: bytes = image["bytes"]
         self.path: str = image["path"]
 
-    @property
+    @cached_property
     def size(self) -> tuple[int, int]:
         """Width and height in pixels as stored (before EXIF rotation), from the header alone. Raises ImageError."""
-        return _value(self._size)
+        return _value(self._file).size
 
     @property
     def image(self) -> Image.Image:
@@ -65,10 +64,16 @@ class Picture:
         return _value(self._image)
 
     @cached_property
+    def sampled(self) -> Image.Image:
+        """The pixels of the picture on a grid of at most GRID x GRID, for whatever looks at it as a whole. Raises ImageError."""
+        return self.image.resize((min(self.image.width, GRID), min(self.image.height, GRID)), Image.Resampling.NEAREST)
+
+    @cached_property
     def thumbnail(self) -> bytes:
         """RGB pixels of the picture reduced to THUMBNAIL x THUMBNAIL pixels. Raises ImageError."""
-        grid = min(self.image.width, GRID), min(self.image.height, GRID)
-        return self.image.resize(grid, Image.Resampling.NEAREST).resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX).tobytes()
+        if self.sampled.size == (GRID, GRID):
+            return self.sampled.reduce(GRID // THUMBNAIL).tobytes()  # the same, faster
+        return self.sampled.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX).tobytes()
 
     @cached_property
     def digest(self) -> str:
@@ -79,16 +84,16 @@ class Picture:
             return f"bytes {xxh3_128_hexdigest(self.bytes)}"
 
     @cached_property
-    def _size(self) -> tuple[int, int] | ImageError:
+    def _file(self) -> Image.Image | ImageError:
         try:
-            return size(self.bytes, sys.maxsize)
+            return opened(self.bytes)
         except ImageError as error:
             return error
 
     @cached_property
     def _image(self) -> Image.Image | ImageError:
         try:
-            return decode(self.bytes, sys.maxsize)
+            return rgb(_value(self._file))
         except ImageError as error:
             return error
 
@@ -96,7 +101,7 @@ class Picture:
 def _pixels(image: Image.Image) -> Any:
     """The pixels of an RGB picture as Pillow holds them, four bytes each; not copied where they lie in one block."""
     try:
-        return pa.array(image).flatten().buffers()[1]
+        return pa.array(image).buffers()[-1]
     except ValueError:
         return image.tobytes("raw", "RGBX")
 

@@ -5,12 +5,14 @@ Results come as they are ready, with the number of their shard; their order and 
 
 import logging
 import os
+import pickle
 import signal
 import socket
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from functools import lru_cache
 from multiprocessing import connection, get_context, parent_process
 from pathlib import Path
 from typing import Any
@@ -50,15 +52,28 @@ def find(shards: Shards, filters: Sequence[RowFilter[Any]], profile: Profile) ->
     return ((number, row_facts(file, source, filters)) for number, (file, source) in shards.items())
 
 
+def facts_of(file: Path, source: str, filters: bytes, content: bytes | None = None) -> pa.Table:
+    """`row_facts` with pickled filters."""
+    return row_facts(file, source, _unpickled(filters), content)
+
+
+@lru_cache(maxsize=1)
+def _unpickled(filters: bytes) -> Sequence[RowFilter[Any]]:
+    """Once in a worker, not once a shard: a filter may have read a file of its own."""
+    return pickle.loads(filters)  # noqa: S301 (from the step that has started this worker)
+
+
 def _in_pool(shards: Shards, filters: Sequence[RowFilter[Any]], workers: int) -> Found:
     """Not forked from this process, which has threads, but from a server that has none."""
-    left = dict(shards)
+    left, shown = dict(shards), pickle.dumps(filters)
+    context = get_context("forkserver")
+    context.set_forkserver_preload(sorted({__name__, *(type(judging).__module__ for judging in filters)}))  # imported once, not in every worker
     for deaths in range(DEATHS + 1):
         if deaths:
             logger.warning("a worker died: %d of %d shards are left, in new workers", len(left), len(shards))
-        with ProcessPoolExecutor(min(workers, len(left)), get_context("forkserver"), _end_with_parent) as pool:
+        with ProcessPoolExecutor(min(workers, len(left)), context, _end_with_parent) as pool:
             try:
-                futures = {pool.submit(row_facts, file, source, filters): number for number, (file, source) in left.items()}
+                futures = {pool.submit(facts_of, file, source, shown): number for number, (file, source) in left.items()}
                 for future in as_completed(futures):
                     if isinstance(future.exception(), BrokenProcessPool):
                         continue
@@ -113,8 +128,8 @@ def _on_ray(shards: Shards, filters: Sequence[RowFilter[Any]], profile: Profile)
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, handler)  # Ray sets one of its own, which would end this process before the step has said why
     try:
-        task: Any = ray.remote(row_facts).options(max_retries=DEATHS)
-        shown = ray.put(list(filters))
+        task: Any = ray.remote(facts_of).options(max_retries=DEATHS)
+        shown = ray.put(pickle.dumps(filters))
         waiting, under_way = list(shards.items()), dict[Any, int]()
         while waiting or under_way:
             while waiting and len(under_way) < 2 * max(1, int(ray.cluster_resources().get("CPU", 1))):

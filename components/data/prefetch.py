@@ -5,7 +5,7 @@ A worker takes whole steps, in turn. It has read nothing but what the fork left 
 
 import contextlib
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any
 
 import torch
@@ -47,7 +47,7 @@ def batches(loader: Loader, steps: range, workers: int = 0) -> Iterator[Iterator
         ready.close()
 
 
-def _made(loader: Loader, steps: range, workers: int) -> Iterator[StepBatch]:
+def _made(loader: Loader, steps: range, workers: int) -> Generator[StepBatch, None, None]:
     if not workers:
         yield from map(loader.step, steps)
         return
@@ -63,14 +63,17 @@ def _made(loader: Loader, steps: range, workers: int) -> Iterator[StepBatch]:
         generator=torch.Generator(),  # of seeds that nobody uses; without it the global one would be drawn from
     )
     taken = iter(made)
-    for _ in steps:
-        try:
-            batch = next(taken)
-        except (ConnectionError, EOFError) as error:  # while it handed a batch over
-            raise TransientError(KILLED) from error
-        if isinstance(batch, StockpotError):
-            raise batch
-        yield batch
+    try:
+        for _ in steps:
+            try:
+                batch = next(taken)
+            except (ConnectionError, EOFError) as error:  # while it handed a batch over
+                raise TransientError(KILLED) from error
+            if isinstance(batch, StockpotError):
+                raise batch
+            yield batch
+    finally:
+        del taken  # and its workers end, now: an exception would keep this frame for as long as somebody looks at it
 
 
 def _as_it_is(batch: Any) -> Any:

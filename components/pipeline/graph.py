@@ -14,7 +14,7 @@ from components.recipe.curation import files_of, stage_of
 from components.recipe.data import Source
 from components.recipe.recipe import Recipe
 from components.recipe.training import Stage
-from components.steps_table import rows_step
+from components.step import rows_step
 
 ENGINE = ("deepspeed", "numpy", "pillow", "pyarrow", "safetensors", "tokenizers", "torch", "transformers")
 """Packages that compute. Their versions are part of every step's identity, without the local suffix: a CPU flow plans for GPU workers."""

@@ -9,6 +9,7 @@ from components.recipe.annotator import Annotator
 from components.recipe.base import Name, Section
 from components.recipe.data import Language
 from components.recipe.mixture import Mixture, Proportional
+from components.recipe.published import Published
 
 Action = Literal["tag", "drop"]
 """What becomes of the rows that a filter finds: they stay and carry the verdict, or they are dropped."""
@@ -94,10 +95,17 @@ class ExactDuplicates(Section):
 
 
 class Perplexity(Section):
-    """Keeps the rows that a language model finds most likely (POINTS1.5, section 3: the lowest-perplexity 20 %)."""
+    """Keeps the rows that a model finds most likely (POINTS1.5, section 3: the lowest-perplexity 20 %)."""
 
     kind: Literal["perplexity"] = "perplexity"
-    scorer: Name = Field(default="llm", description="training stage whose language model scores the text")
+    scorer: Name | Published = Field(
+        default="llm",
+        description="training stage whose language model scores the text alone; or a published vision-language model, ours or one that "
+        "`transformers` knows, which sees the pictures too",
+    )
+    question: Literal["caption", "own"] = Field(
+        default="caption", description="what a published model is asked: caption: one fixed request, in Chinese for Chinese rows; own: the row's own question"
+    )
     sources: list[Name] = Field(description="sources that are ranked, each by itself and per language; the others pass")
     keep_percent: int = Field(default=20, ge=1, le=100, description="share of the scored rows that is kept, percent")
 
@@ -169,7 +177,7 @@ def stage_of(section: Filter) -> str | None:
     """The training stage whose language model a filter asks; None when it asks none, or an endpoint."""
     match section:
         case Perplexity():
-            return section.scorer
+            return section.scorer if isinstance(section.scorer, str) else None
         case TextAnswerable() | Grammar():
             return section.judge if isinstance(section.judge, str) else None
     return None

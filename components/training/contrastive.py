@@ -108,7 +108,7 @@ class TwoTowers(nn.Module):
         learned = labels != IGNORED
         numbers, owner, lengths = sample[learned].unique_consecutive(return_inverse=True, return_counts=True)
         ends = lengths.cumsum(0) - 1
-        ids, places = (input_ids[learned], torch.arange(len(owner), device=owner.device) - (ends - lengths + 1)[owner])
+        ids, places = input_ids[learned], torch.arange(len(owner), device=owner.device) - (ends - lengths + 1)[owner]
         if not len(ids):
             ids, places = input_ids.flatten()[:1], position_ids.flatten()[:1]
         states = self.model.llm.model(input_ids=ids[None], position_ids=places[None], use_cache=False).last_hidden_state[0]
@@ -136,23 +136,21 @@ def backward(engine: Any, batch: StepBatch) -> float:
     with torch.set_grad_enabled(once):
         outputs = [(engine if once else engine.module)(**micro.to(engine.device)) for micro in micro_batches]
     parts = [torch.cat([getattr(output, name) for output in outputs]).detach() for name in ("images", "texts")]
-    texts_equal = torch.cat([captions(micro) for micro in micro_batches]).to(parts[0].device)
-    offset, total = _place(len(texts_equal), parts[0].device)
-    rows = slice(offset, offset + len(texts_equal))
+    said = torch.cat([captions(micro) for micro in micro_batches]).to(parts[0].device)
+    offset, total = _place(len(said), parts[0].device)
+    rows = slice(offset, offset + len(said))
     images, texts = (_gathered(part, rows, total).requires_grad_() for part in parts)
     scale, bias = (value.detach().requires_grad_() for value in (outputs[0].scale, outputs[0].bias))
-    wrong = negatives(_gathered(texts_equal, rows, total))
+    wrong = negatives(_gathered(said, rows, total), rows)
     loss = _loss(engine.module.loss, Embedded(images, texts, scale, bias), wrong, rows)
-    gradients = Embedded(*torch.autograd.grad(loss, [images, texts, scale, bias], materialize_grads=True))
-    for gradient in gradients[:2]:  # other ranks' parts of the loss hang on our rows, too
-        if engines.num_ranks() > 1:
-            distributed.all_reduce(gradient)
+    at_images, at_texts, at_scale, at_bias = torch.autograd.grad(loss, [images, texts, scale, bias], materialize_grads=True)
+    at_images, at_texts = _sum(at_images), _sum(at_texts)  # other ranks' parts of the loss hang on our rows, too
     first = offset
     for micro, output in zip(micro_batches, outputs, strict=True):
         again = output if once else engine(**micro.to(engine.device))
         mine = slice(first, first := first + len(again.images))
-        carried = (again.images * gradients.images[mine]).sum() + (again.texts * gradients.texts[mine]).sum()
-        carried = carried + (again.scale * gradients.scale + again.bias * gradients.bias) / len(micro_batches)
+        carried = (again.images * at_images[mine]).sum() + (again.texts * at_texts[mine]).sum()
+        carried = carried + (again.scale * at_scale + again.bias * at_bias) / len(micro_batches)
         engine.backward(carried * engines.num_ranks())  # the engine takes the mean over the ranks, we want the sum
     return loss.item()
 
@@ -161,8 +159,9 @@ def examine(engine: Any, micro_batches: list[MicroBatch]) -> tuple[float, float]
     """Loss (nats per pair) over all samples at once, and the share of pictures that find their caption, or one with the same text, among them."""
     outputs = [engine.module(**micro.to(engine.device)) for micro in micro_batches]
     images, texts = (torch.cat([getattr(output, name) for output in outputs]) for name in ("images", "texts"))
-    wrong = negatives(torch.cat([captions(micro) for micro in micro_batches]).to(images.device))
-    loss = _loss(engine.module.loss, Embedded(images, texts, outputs[0].scale, outputs[0].bias), wrong, slice(0, len(images)))
+    everything = slice(0, len(images))
+    wrong = negatives(torch.cat([captions(micro) for micro in micro_batches]).to(images.device), everything)
+    loss = _loss(engine.module.loss, Embedded(images, texts, outputs[0].scale, outputs[0].bias), wrong, everything)
     found = (images @ texts.T).argmax(1, keepdim=True)
     return loss.item(), 1 - wrong.gather(1, found).double().mean().item()
 
@@ -187,8 +186,7 @@ def _place(number: int, device: torch.device) -> tuple[int, int]:
     """Where this rank's `number` rows begin among those of all ranks, and how many all have."""
     counts = torch.zeros(engines.num_ranks(), dtype=torch.int64, device=device)
     counts[engines.rank()] = number
-    if engines.num_ranks() > 1:
-        distributed.all_reduce(counts)
+    counts = _sum(counts)
     return int(counts[: engines.rank()].sum()), int(counts.sum())
 
 
@@ -196,6 +194,12 @@ def _gathered(mine: torch.Tensor, rows: slice, total: int) -> torch.Tensor:
     """The rows of all ranks; ranks have different numbers of them, so every one fills in its own and zeros are added."""
     whole = mine.new_zeros(total, *mine.shape[1:])
     whole[rows] = mine
+    return _sum(whole)
+
+
+def _sum(value: torch.Tensor) -> torch.Tensor:
+    """Over all ranks."""
     if engines.num_ranks() > 1:
-        distributed.all_reduce(whole)
-    return whole
+        value = value.contiguous()
+        distributed.all_reduce(value)
+    return value

@@ -4,9 +4,9 @@ import torch
 from torch.nn import functional as F
 
 
-def negatives(captions: torch.Tensor) -> torch.Tensor:
-    """bool (N, N): whether row i's picture is to be told from caption j. Not from its own, nor from one with the same text (equal `captions`, int64 (N,))."""
-    return captions[:, None] != captions[None, :]
+def negatives(captions: torch.Tensor, rows: slice) -> torch.Tensor:
+    """bool (rows, N): whether row i's picture is to be told from caption j. Not from its own, nor from one with the same text (`captions`, int64 (N,))."""
+    return captions[rows, None] != captions[None, :]
 
 
 def softmax_loss(images: torch.Tensor, texts: torch.Tensor, scale: torch.Tensor, *, wrong: torch.Tensor, rows: slice) -> torch.Tensor:
@@ -16,7 +16,7 @@ def softmax_loss(images: torch.Tensor, texts: torch.Tensor, scale: torch.Tensor,
     left out of the denominator. The parts of all ranks add up to the loss.
     """
     own = torch.arange(len(images), device=images.device)[rows]
-    left_out = ~wrong[rows]
+    left_out = ~wrong
     left_out[torch.arange(len(own), device=own.device), own] = False
     logits = [(scale * a[rows] @ b.T).masked_fill(left_out, -torch.inf) for a, b in ((images, texts), (texts, images))]
     return sum((F.cross_entropy(part, own, reduction="sum") for part in logits), images.new_zeros(())) / (2 * len(images))
@@ -27,7 +27,8 @@ def sigmoid_loss(images: torch.Tensor, texts: torch.Tensor, scale: torch.Tensor,
 
     Arguments as of `softmax_loss`; a pair that is neither wrong nor the row's own does not count.
     """
-    own = torch.eye(len(images), dtype=torch.bool, device=images.device)[rows]
+    numbers = torch.arange(len(images), device=images.device)
+    own = numbers[rows, None] == numbers
     logits = scale * images[rows] @ texts.T + bias
     losses = F.softplus(torch.where(own, -logits, logits))
-    return losses[own | wrong[rows]].sum() / len(images)
+    return losses[own | wrong].sum() / len(images)

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 
-from components.data.encode import Pictures, Sample, encode, read_rows, read_split, texts, without_images
+from components.data.encode import Pictures, Sample, encode_all, read_rows, read_split, texts, without_images
 from components.data.loader import Loader
 from components.data.sampler import Order
 from components.errors import DataError, PermanentError, RecipeError
@@ -72,10 +72,10 @@ class Start:
     """ids of rows that are longer than a packed sequence may be"""
 
 
-def begin(step: Step, config: TrainingConfig) -> Start:
+def begin(step: Step, config: TrainingConfig, workers: int = 0) -> Start:
     """Reads the stage's rows and its start: the weights of `init_from`, public ones, or random ones with a tokenizer trained on these rows.
 
-    Raises DataError for rows or a model folder that cannot be used.
+    `workers` processes encode the rows, or this one. Raises DataError for rows or a model folder that cannot be used.
     """
     text_only = config.objective == "text"
     folders = [step.rows(s) if text_only else step.input("curate") / s for s in config.data.sources]
@@ -95,7 +95,7 @@ def begin(step: Step, config: TrainingConfig) -> Start:
         raise DataError(str(error)) from error
     if config.objective == "contrastive":
         _check_pairs([*rows, *held])
-    encoded = [encode(row, processor, config.data.template) for row in rows]
+    encoded = encode_all(rows, processor, config.data.template, workers)
     samples = [s for s in encoded if len(s) <= config.batch.max_tokens]
     left_out = [s.id for s in encoded if len(s) > config.batch.max_tokens]
     if left_out:
@@ -105,7 +105,7 @@ def begin(step: Step, config: TrainingConfig) -> Start:
         )
     if not samples:
         raise DataError(f"{step.name}: all {len(encoded)} rows have more tokens than stages.{step.kind}.batch.max_tokens = {config.batch.max_tokens}: raise it")
-    examined = [s for s in (encode(row, processor, config.data.template) for row in held) if len(s) <= config.batch.max_tokens]
+    examined = [s for s in encode_all(held, processor, config.data.template) if len(s) <= config.batch.max_tokens]
     return Start(model, processor, samples, examined, left_out)
 
 
@@ -133,7 +133,7 @@ def train(step: Step, profile: Profile) -> None:
     """The work of this rank; rank 0 writes the outputs. Raises StockpotError for what a user can mend or try again."""
     config = stage_config(step)
     engines.join(profile)
-    start = begin(step, config)
+    start = begin(step, config, profile.loader_workers)
     freeze(start.model, config)
     learner = OBJECTIVES[config.objective].learner(start.model, config, step.seed)
     optimizer = build_optimizer(learner, config)

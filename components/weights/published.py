@@ -8,8 +8,7 @@ from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 
 from components.errors import DataError
 from components.recipe.published import Published
-from components.weights.shards import digest
-from components.weights.sources import fetch
+from components.weights.sources import checked_digest, fetch
 
 
 def open_published(published: Published, cache: Path) -> tuple[Any, Any, str]:
@@ -18,9 +17,7 @@ def open_published(published: Published, cache: Path) -> tuple[Any, Any, str]:
     Raises DataError when there is no such model or it is not what the recipe says, TransientError when the other side does not answer.
     """
     folder = fetch(published.source, cache)
-    found = digest(folder, ("",))
-    if published.digest not in (None, found):
-        raise DataError(f"{published.source}: the weights' digest is {found}, the recipe says {published.digest}: they are not what the recipe means")
+    found = checked_digest(published, folder, ("",))
     try:
         model: Any = AutoModelForImageTextToText.from_pretrained(folder, trust_remote_code=False, use_safetensors=True)
         return model.eval(), _processor(folder), found

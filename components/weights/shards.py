@@ -101,7 +101,7 @@ def renamed(entry: Entry, name: str) -> Entry:
 
 def cast(entry: Entry, dtype: torch.dtype) -> Entry:
     """The same tensor in another dtype."""
-    return replace(entry, dtype=dtype, load=lambda: entry.load().to(dtype))
+    return entry if entry.dtype == dtype else replace(entry, dtype=dtype, load=lambda: entry.load().to(dtype))
 
 
 def write_shards(entries: Iterable[Entry], folder: Path, shard_bytes: int = SHARD_BYTES) -> None:
@@ -125,9 +125,9 @@ def write_shards(entries: Iterable[Entry], folder: Path, shard_bytes: int = SHAR
         (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
 
 
-def digest(folder: Path, prefixes: tuple[str, ...]) -> str:
-    """What `sha256sum *.safetensors | sha256sum` prints for the shards that hold tensors with one of the prefixes (hex)."""
-    whole = hashlib.sha256()
+def digests_of_shards(folder: Path, prefixes: tuple[str, ...]) -> list[str]:
+    """The lines that `sha256sum *.safetensors` prints for the shards that hold tensors with one of the prefixes. Raises DataError for one that is missing."""
+    lines = []
     for name in named_shards(folder, prefixes):
         shard = hashlib.sha256()
         try:
@@ -136,5 +136,5 @@ def digest(folder: Path, prefixes: tuple[str, ...]) -> str:
                     shard.update(block)
         except OSError as error:
             raise DataError(f"{folder / name}: the weights are missing: fetch the checkpoint again") from error
-        whole.update(f"{shard.hexdigest()}  {name}\n".encode())
-    return whole.hexdigest()
+        lines.append(f"{shard.hexdigest()}  {name}")
+    return lines

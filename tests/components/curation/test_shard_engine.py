@@ -59,7 +59,7 @@ def workers() -> list[psutil.Process]:
         except psutil.Error:
             continue
         beneath_server = "forkserver" in command and not process.children()
-        if beneath_server or command.startswith("ray::row_facts"):
+        if beneath_server or command.startswith("ray::facts_of"):
             found.append(process)
     return found
 

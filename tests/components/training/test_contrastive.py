@@ -75,10 +75,10 @@ def test_the_parts_of_the_ranks_add_up_to_the_papers_loss_and_gradients(kind: st
     images, texts, scale, bias = unit(0), unit(1), torch.tensor(7.0, requires_grad=True), torch.tensor(-2.0, requires_grad=True)
     inputs = [images, texts, scale, bias]
     expected = by_hand(kind, images, texts, scale, bias)
-    wrong = negatives(CAPTIONS)
     parts = []
     for start, end in itertools.pairwise(cuts):
         mine = slice(start, end)
+        wrong = negatives(CAPTIONS, mine)
         parts.append(
             softmax_loss(images, texts, scale, wrong=wrong, rows=mine)
             if kind == "softmax"
@@ -96,7 +96,7 @@ def test_without_equal_captions_the_softmax_is_plain_cross_entropy() -> None:
     logits = scale * images @ texts.T
     own = torch.arange(7)
     expected = (torch.nn.functional.cross_entropy(logits, own) + torch.nn.functional.cross_entropy(logits.T, own)) / 2
-    assert softmax_loss(images, texts, scale, wrong=negatives(own), rows=slice(0, 7)).item() == pytest.approx(expected.item(), rel=1e-6)
+    assert softmax_loss(images, texts, scale, wrong=negatives(own, slice(0, 7)), rows=slice(0, 7)).item() == pytest.approx(expected.item(), rel=1e-6)
 
 
 Parts = tuple[VLMForConditionalGeneration, Processor, list[Sample]]
