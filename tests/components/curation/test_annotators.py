@@ -1,34 +1,27 @@
 """Annotators in this process and real models behind a server: what they write, how they choose, what they see of pictures."""
 
 import io
-import json
 from pathlib import Path
 from typing import Literal
 
 import pytest
-import torch
 from PIL import Image
 from pydantic import BaseModel
-from transformers import GenerationConfig, Qwen2VLConfig, Qwen2VLForConditionalGeneration
 
 from components.curation.annotator import Question, Request
 from components.curation.annotators import open_annotator
 from components.curation.pictures import as_sent
 from components.curation.writing import Ask
 from components.errors import DataError
-from components.models.tokenizer import train_tokenizer
 from components.recipe.annotator import Endpoint
 from components.recipe.published import Published
 from components.step import Step
 from tests.components.curation.corpora import picture, scorer
 from tests.fakes.chat_server import ChatServer
+from tests.fakes.published_model import qwen2_vl
 from tests.fakes.tiny_model import SIDE, Learned, answers_of, learn
 
 STEP = Step("curate", {"seed": 0})
-TEMPLATE = (
-    "{% for m in messages %}<|im_start|>{{ m.role }}\n{% for c in m.content %}{% if c.type == 'image' %}<|vision_start|><|image_pad|><|vision_end|>"
-    "{% else %}{{ c.text }}{% endif %}{% endfor %}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
 
 
 class Verdict(BaseModel):
@@ -44,37 +37,8 @@ def answers(tmp_path, monkeypatch) -> Path:
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory) -> Path:
-    """A Qwen2-VL checkpoint as it is published, with random weights and small."""
-    folder = tmp_path_factory.mktemp("qwen2-vl")
-    tokenizer = train_tokenizer(["a red circle"], 300)
-    known = tokenizer.get_vocab()
-    tokens = {
-        "image_token_id": "<|image_pad|>",
-        "video_token_id": "<|video_pad|>",
-        "vision_start_token_id": "<|vision_start|>",
-        "vision_end_token_id": "<|vision_end|>",
-    }
-    rope = {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 3, 3]}
-    text = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1, "intermediate_size": 32, "rope_parameters": rope}
-    ends = {"eos_token_id": known["<|im_end|>"], "bos_token_id": known["<|endoftext|>"], "pad_token_id": known["<|endoftext|>"]}
-    vision = {"depth": 1, "embed_dim": 16, "hidden_size": 32, "num_heads": 2, "patch_size": 4, "mlp_ratio": 2}
-    config = Qwen2VLConfig(
-        text_config={**text, **ends, "vocab_size": len(tokenizer), "max_position_embeddings": 400, "initializer_range": 0.4},
-        vision_config={**vision, "initializer_range": 0.4},
-        **{key: known[token] for key, token in tokens.items()},
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = Qwen2VLForConditionalGeneration(config)
-    model.generation_config = GenerationConfig(**ends)
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    sizes = {"patch_size": 4, "temporal_patch_size": 2, "merge_size": 2, "size": {"shortest_edge": 64, "longest_edge": 4096}}
-    means = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
-    kinds = {"image_processor_type": "Qwen2VLImageProcessor", "processor_class": "Qwen2VLProcessor"}
-    (folder / "preprocessor_config.json").write_text(json.dumps({**kinds, **sizes, **means}))
-    (folder / "chat_template.jinja").write_text(TEMPLATE)
-    return folder
+    """A Qwen2-VL checkpoint as it is published, small, with random weights."""
+    return qwen2_vl(tmp_path_factory.mktemp("qwen2-vl"), ["a red circle"])
 
 
 def test_a_published_model_writes_in_batches_what_it_writes_alone_and_sees_pictures(published):
