@@ -64,7 +64,7 @@ BROKEN = [
     ("and `curation.mixture` name sources", "curation.mixture={kind: fixed, shares: {web: 1}}", "curation.mixture: unknown source 'web'"),
     ("and `curation.mixture` name sources", "curation.mixture={kind: sqrt, repeats: {web: 2}}", "curation.mixture: unknown source 'web'"),
     ("a filter's `sources`", "curation.filters=[{kind: perplexity, sources: [web]}]", "unknown source 'web'"),
-    ("a filter's `scorer`", "curation.filters=[{kind: perplexity, scorer: vision, sources: [captions]}]", "is not a stage with objective text"),
+    ("filter's `scorer`", "curation.filters=[{kind: perplexity, scorer: vision, sources: [captions]}]", "is not a stage with objective text"),
     (
         "a `judge` that is a name",
         "curation.filters=[{kind: grammar, judge: vision, sources: [questions]}]",
