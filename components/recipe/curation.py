@@ -62,7 +62,9 @@ class IdentifiedLanguage(Section):
     kind: Literal["language"] = "language"
     sources: list[Name] | None = Sources
     languages: list[Language] | None = Field(default=None, min_length=1, description="languages that stay, BCP 47; null: of each row its own `language`")
-    min_percent: int = Field(default=80, ge=1, le=100, description="a language that is less sure is none: the row stays, percent")
+    min_percent: float = Field(
+        default=5, gt=0, le=100, description="smallest probability of these languages, against the likeliest other one, with which a row stays, percent"
+    )
     action: Action = Field(default="drop", description="what becomes of a row in another language")
 
 

@@ -38,7 +38,8 @@ Checked with the rest, before any work:
 - A stage with objective `text` trains the group `llm` alone; one with objective `contrastive` not the `connector`, with `template: plain` and `batch.samples`.
 - `batch.max_tokens` is at most `model.context`.
 - A `batch` gives exactly one of `samples` and `packs`, a `schedule` exactly one of `steps` and `epochs`.
-- `data.sources` and a filter's `sources` name sources of the recipe; a filter's `scorer`, and a `judge` that is a name, name a stage with objective `text`,
+- `data.sources`, a filter's `sources` and `curation.mixture` name sources of the recipe.
+- A filter's `scorer`, and a `judge` that is a name, name a stage with objective `text`,
   or `weights` where the model starts from public ones.
 - Where `soup.selection` is null, `held_out.selection` is above 0; where a benchmark's `path` is null, `held_out.report` is.
   Both together leave at least 20 percent.
