@@ -262,4 +262,4 @@ def _code(error: Any) -> str:
 
 def _is_absent(error: Any) -> bool:
     """A bucket that is not there has another code; the answer to HEAD has no body, hence no code."""
-    return hasattr(error, "response") and (_code(error) == "NoSuchKey" or (_status(error) == 404 and error.operation_name == "HeadObject"))
+    return getattr(error, "response", None) is not None and (_code(error) == "NoSuchKey" or (_status(error) == 404 and error.operation_name == "HeadObject"))

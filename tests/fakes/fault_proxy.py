@@ -66,6 +66,7 @@ class FaultProxy:
                 left -= len(piece) if left >= 0 else 0
                 if left == 0:
                     break
+            client.connection.shutdown(socket.SHUT_RDWR)  # the other direction is still being read: closing alone would wait for it
 
 
 def _head(stream: Any) -> bytes:
