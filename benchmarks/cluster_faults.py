@@ -18,6 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -81,13 +82,18 @@ class Flow:
         self.process.communicate()
         self.process = self._start()
 
+    def over(self) -> bool:
+        """Whether it has come to an end that saying the command again would not change. Says it again where it would."""
+        code = self.process.poll()
+        if code == 75 and self.calls < CALLS:
+            self.process = self._start()
+            return False
+        return code is not None
+
     def end(self) -> tuple[int, str]:
         """(exit code, last words)."""
-        while True:
-            _, err = self.process.communicate()
-            if self.process.returncode != 75 or self.calls >= CALLS:
-                return self.process.returncode, err[-2000:]
-            self.process = self._start()
+        until(self.over, "the end of the run")
+        return self.process.returncode, self.process.communicate()[1][-2000:]
 
 
 class Pods:
@@ -116,7 +122,7 @@ class Pods:
         for process in self.cluster.kubelet.processes.values():
             codes.setdefault(process.pod["metadata"]["annotations"][IDENTITY], []).append(process.popen.poll())
             resumed += "going on after step" in process.log.read_text(errors="replace")
-        doubled = sum(len(c) - 1 - sum(code != 0 for code in c) for c in codes.values())
+        doubled = sum(max(0, sum(code == 0 for code in c) - 1) for c in codes.values())
         return {"units": len(codes), "pods": sum(map(len, codes.values())), "resumed": resumed, "doubled": doubled}
 
 
@@ -130,7 +136,8 @@ def trial(number: int, project: Project, s3: S3Server, prefect: Mapping[str, str
         flow = Flow(project, cloud, prefect)
         try:
             adopted = _kill_flow(flow, pods, proxy)
-            faults = [lambda: _hit(pods, draw, cloud.cluster.kill), lambda: _hit(pods, draw, cloud.cluster.evict), lambda: _outage(cloud.cluster)]
+            hit = partial(_hit, flow, pods, draw)
+            faults = [partial(hit, cloud.cluster.kill), partial(hit, cloud.cluster.evict), partial(_outage, cloud.cluster)]
             draw.shuffle(faults)
             for fault in faults:
                 time.sleep(draw.uniform(0, 2))
@@ -155,7 +162,7 @@ def trial(number: int, project: Project, s3: S3Server, prefect: Mapping[str, str
 
 def _kill_flow(flow: Flow, pods: Pods, proxy: FaultProxy) -> int:
     """Kills the flow while three candidates run; returns how many of their very pods the next one has taken over."""
-    until(lambda: len(pods.candidates()) == len(CANDIDATES), "three candidates that run")
+    until(lambda: len(pods.candidates()) == len(CANDIDATES) or flow.over(), "three candidates that run")
     before = {p["metadata"]["uid"] for p in pods.candidates()}
     jobs = {j["metadata"]["uid"]: j["metadata"]["labels"][RUN] for j in pods.cluster.jobs_in(NAMESPACE)}
     flow.kill()
@@ -168,9 +175,11 @@ def _kill_flow(flow: Flow, pods: Pods, proxy: FaultProxy) -> int:
     return len(before & {p["metadata"]["uid"] for p in pods.candidates()})
 
 
-def _hit(pods: Pods, draw: random.Random, how: Callable[[dict[str, Any]], None]) -> None:
-    """Does it to a training pod that has stored a checkpoint."""
-    how(draw.choice(sorted(until(pods.training, "a pod with a checkpoint"), key=lambda p: p["metadata"]["name"])))
+def _hit(flow: Flow, pods: Pods, draw: random.Random, how: Callable[[dict[str, Any]], None]) -> None:
+    """Does it to a training pod that has stored a checkpoint. A run that ends before there is one fails the trial: `resumed` says so."""
+    until(lambda: pods.training() or flow.over(), "a pod with a checkpoint")
+    if training := sorted(pods.training(), key=lambda p: p["metadata"]["name"]):
+        how(draw.choice(training))
 
 
 def _outage(cluster: Cluster) -> None:

@@ -1,8 +1,10 @@
-"""What does the house cost? The wall time of a whole run, less that of its bare steps, for each step.
+"""What does the house cost? The wall time of a whole run, less that of its bare steps, for each step; and of each unit, less that of its bare step.
 
 The run: `stockpot run` with one unit at a time on a Prefect server that is already there; it ends with promotion. The
 baseline: the same steps, `python -m components.steps NAME`, one after the other in one plain folder; same outputs, byte by byte.
 On a machine where others work too, read the CPU seconds: the wall times of the two sides do not meet the same load.
+A unit's time is what its task waits for: from its submission until its record is found; the run has besides the start of the flow, Prefect's
+tasks, MLflow's records and the promotion.
 `--jobs`: the run's units are Jobs of a fake cluster with a real S3 server; no image is pulled, no node waited for.
 """
 
@@ -68,6 +70,7 @@ def main() -> None:
         sys.stderr.write("the bare steps\n")
         bare = bare_steps(plain, compiled, profile)
         ours, theirs = digests(housed), digests(plain)
+    added = [s["seconds"] - bare[s["name"]].seconds for s in run.line["steps"] if s["name"] in bare]
     seconds, cpu_seconds = sum(e.seconds for e in bare.values()), sum(e.cpu_seconds for e in bare.values())
     figures = {
         "recipe": options.recipe,
@@ -75,6 +78,8 @@ def main() -> None:
         "launch": profile.launch,
         "per_step_seconds": round((run.seconds - seconds) / len(bare), 3),
         "per_step_cpu_seconds": round((run.cpu_seconds - cpu_seconds) / len(bare), 3),
+        "unit_added_seconds": round(sum(added) / len(added), 3),
+        "unit_added_seconds_max": round(max(added), 3),
         "run_seconds": round(run.seconds, 3),
         "run_cpu_seconds": round(run.cpu_seconds, 3),
         "identical_outputs": ours == theirs,

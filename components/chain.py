@@ -24,6 +24,7 @@ from components.settings import Settings
 from components.storage import open_storage
 
 COUNTS, PACKAGE = "out/curate/counts.json", "out/package/data"
+CARD, CARD_DATA = "out/curate/card.html", "out/curate/card.json"
 SCORES, PLOT, REPORT = "out/evaluate/scores.json", "out/evaluate/scores.png", "out/evaluate/report.html"
 EXPERIMENT = "stockpot"
 CURVE_POINTS = 100
@@ -173,11 +174,11 @@ class Chain:
         tables = {"steps.json": _table(steps)} if steps else {}
         metrics: dict[str, float] = {}
         with tempfile.TemporaryDirectory() as folder:
-            files = []
+            files = [self._file(records["curate"], p, Path(folder)) for p in (CARD, CARD_DATA)] if "curate" in records else []
             if scores := self.scores(records):
                 metrics = _metrics(scores)
                 tables["scores_table.json"] = _table([{"model": n, **_flat(s)} for n, s in {"soup": scores["soup"], **scores["candidates"]}.items()])
-                files = [self._file(records["evaluate"], p, Path(folder)) for p in (SCORES, PLOT, REPORT)]
+                files += [self._file(records["evaluate"], p, Path(folder)) for p in (SCORES, PLOT, REPORT)]
             points = [{"done": 0, **metrics}, *self._curves(records)]
             self.warnings += tracking.finish_parent(
                 self.tracking_uri, self.run_id, status, texts=texts, files=files, points=points, tables=tables, description=description

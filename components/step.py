@@ -1,5 +1,6 @@
 """What a running step knows: its name, its slice of the recipe, its inputs, where its outputs go. Nothing else may be read."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,6 +11,11 @@ from ruamel.yaml import YAML
 from components.errors import RecipeError, SetupError
 
 T = TypeVar("T", bound=BaseModel)
+
+
+def rows_step(source: str, rewrites: Sequence[object]) -> str:
+    """The step whose output holds the rows of a source before curation: the one that rewrites them, where the recipe has rewrites."""
+    return f"rewrite-{source}" if rewrites else f"ingest-{source}"
 
 
 @dataclass(frozen=True)
@@ -61,6 +67,10 @@ class Step:
     def input(self, name: str) -> Path:
         """The main output `out/NAME/data` of an earlier step. Raises RecipeError when it is not there."""
         return self.file(f"out/{name}/data")
+
+    def rows(self, source: str) -> Path:
+        """The rows of a source before curation, as its rewrites left them. Raises RecipeError when they are not there."""
+        return self.input(rows_step(source, self.param(f"sources.{source}").get("rewrites", [])))
 
     def file(self, path: str) -> Path:
         """A declared input file or folder. Raises RecipeError when it is not there."""

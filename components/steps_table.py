@@ -3,6 +3,7 @@
 STEPS = {
     "draw": "components.data.draw",
     "ingest": "components.data.ingest",
+    "rewrite": "components.curation.rewrite",
     "curate": "components.curation.curate",
     "weights": "components.weights.step",
     "train": "components.training.stage",

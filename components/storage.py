@@ -262,4 +262,6 @@ def _code(error: Any) -> str:
 
 def _is_absent(error: Any) -> bool:
     """A bucket that is not there has another code; the answer to HEAD has no body, hence no code."""
-    return getattr(error, "response", None) is not None and (_code(error) == "NoSuchKey" or (_status(error) == 404 and error.operation_name == "HeadObject"))
+    from botocore.exceptions import ClientError  # the others may have a `response` too, which is None
+
+    return isinstance(error, ClientError) and (_code(error) == "NoSuchKey" or (_status(error) == 404 and error.operation_name == "HeadObject"))

@@ -20,9 +20,9 @@ from flows.ending import headline, nothing_left, verdict_line
 from flows.form import Form
 from tasks.promote import promote
 from tasks.session import Session
-from tasks.steps import curate, draw, evaluate, ingest, package, soup, train, weights
+from tasks.steps import curate, draw, evaluate, ingest, package, rewrite, soup, train, weights
 
-TASKS = {"draw": draw, "ingest": ingest, "weights": weights, "curate": curate, "soup": soup, "evaluate": evaluate, "package": package}
+TASKS = {"draw": draw, "ingest": ingest, "rewrite": rewrite, "weights": weights, "curate": curate, "soup": soup, "evaluate": evaluate, "package": package}
 JUDGED = ("curate", "soup", "evaluate", "package")
 """What the gate reads."""
 

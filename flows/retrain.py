@@ -1,4 +1,4 @@
-"""The chain: draw, ingest, llm, curate, train, soup, evaluate, package, promote. One task per step; finished ones are reused."""
+"""The chain: draw, ingest, rewrite, llm, curate, train, soup, evaluate, package, promote. One task per step; finished ones are reused."""
 
 from typing import Any
 

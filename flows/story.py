@@ -14,8 +14,8 @@ TRAINING = "?workflowType=machine_learning"
 
 def description(chain: Chain, line: dict[str, Any], failures: str) -> str:
     """For MLflow, whose page has the run's name, its metrics and its pictures already."""
-    link = f"[report]({chain.run_page}/artifacts/report.html{TRAINING})" if line["scores"] else ""
-    return "\n\n".join(p for p in (_verdict(line), link, _failures(failures), _scores(line), _steps(line)) if p)
+    links = [f"[{name}]({chain.run_page}{artifact}{TRAINING})" for name, artifact in _artifacts(line).items() if artifact.endswith(".html")]
+    return "\n\n".join(p for p in (_verdict(line), ", ".join(links), _failures(failures), _scores(line), _steps(line)) if p)
 
 
 def page(chain: Chain, line: dict[str, Any], failures: str, records: dict[str, Record]) -> str:
@@ -50,9 +50,14 @@ def _links(chain: Chain, line: dict[str, Any]) -> str:
         return ""
     served = chain.tracking_uri.startswith("http")
     base = tracking.shown(chain.tracking_uri).rstrip("/") if served else f"http://127.0.0.1:{chain.settings.mlflow_port}"
-    links = {"run": ""} | ({"report": "/artifacts/report.html", "lock file": "/artifacts/dvc.lock"} if line["scores"] else {})
-    told = [f"[{name}]({base}/{chain.run_page}{artifact}{TRAINING})" for name, artifact in links.items()]
+    told = [f"[{name}]({base}/{chain.run_page}{artifact}{TRAINING})" for name, artifact in {"run": "", **_artifacts(line)}.items()]
     return f"MLflow: {', '.join(told)}" + ("" if served else f" (while `make ui` runs; or `mlflow ui --backend-store-uri {chain.tracking_uri}`)")
+
+
+def _artifacts(line: dict[str, Any]) -> dict[str, str]:
+    """What the run's page in MLflow has: name -> path."""
+    card = {"data card": "/artifacts/card.html"} if line["data"] else {}
+    return card | ({"report": "/artifacts/report.html", "lock file": "/artifacts/dvc.lock"} if line["scores"] else {})
 
 
 def _scores(line: dict[str, Any]) -> str:

@@ -22,6 +22,7 @@ def _step(kind: str, *tags: str) -> Any:
 
 draw = _step("draw")
 ingest = _step("ingest")
+rewrite = _step("rewrite")
 weights = _step("weights")
 curate = _step("curate")
 train = _step("train", "gpu")

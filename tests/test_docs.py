@@ -11,9 +11,10 @@ import pyarrow as pa
 import pytest
 
 import components.recipe.curation
+from components.curation.row import Row
 from components.runtime import Cluster, Runtime
 from components.settings import Settings
-from flows.cli import app, recipes
+from flows.cli import app, recipes, rows
 from flows.reference import markdown
 from tests.conftest import Ended, Project
 
@@ -141,6 +142,7 @@ def test_all_commands_are_listed() -> None:
     page = read("docs/reference/commands.md")
     assert set(re.findall(r"^## stockpot (\w+)$", page, re.MULTILINE)) == commands(app)
     assert set(re.findall(r"^### stockpot recipe (\w+)$", page, re.MULTILINE)) == commands(recipes)
+    assert set(re.findall(r"^### stockpot data (\w+)$", page, re.MULTILINE)) == commands(rows)
 
 
 def test_the_page_of_commands_is_what_the_command_line_says() -> None:
@@ -189,7 +191,8 @@ def test_the_example_filter_works(monkeypatch: pytest.MonkeyPatch) -> None:
     exec(body, room)
     judging = room["AnswerLength"](made["AnswerLength"](min_characters=3), None)
     rows = [[{"role": "user", "content": "what is it ?"}, {"role": "assistant", "content": answer}] for answer in ("a cat", " no ", "yes")]
-    facts = judging.facts(pa.table({"messages": rows}))
+    blank = dict.fromkeys(Row.COLUMNS)
+    facts = pa.array([judging.fact(Row({**blank, "messages": messages})) for messages in rows], type=judging.fact_type)
     shown = pa.table({"id": ["1", "2", "3"], "source": ["s"] * 3, "language": ["en"] * 3, "facts": facts})
     assert judging.judge(shown)["action"].to_pylist() == ["keep", "drop", "keep"]
     assert judging.judge(shown.slice(0, 0)).num_rows == 0

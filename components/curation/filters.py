@@ -2,12 +2,32 @@
 
 from typing import Any
 
+from components.curation.blocklist import Blocklist
 from components.curation.exact_duplicates import ExactDuplicates
 from components.curation.filter import Filter
 from components.curation.grammar import Grammar
+from components.curation.human_check import HumanCheck
+from components.curation.identified_language import IdentifiedLanguage
+from components.curation.image_size import ImageSize
 from components.curation.image_validity import ImageValidity
 from components.curation.near_duplicates import NearDuplicates
 from components.curation.perplexity import Perplexity
 from components.curation.text_answerable import TextAnswerable
+from components.curation.text_length import TextLength
 
-FILTERS: dict[str, type[Filter[Any]]] = {f.kind: f for f in (ImageValidity, ExactDuplicates, NearDuplicates, Perplexity, TextAnswerable, Grammar)}
+FILTERS: dict[str, type[Filter[Any]]] = {
+    f.kind: f
+    for f in (
+        ImageValidity,
+        ImageSize,
+        TextLength,
+        IdentifiedLanguage,
+        Blocklist,
+        ExactDuplicates,
+        NearDuplicates,
+        Perplexity,
+        TextAnswerable,
+        Grammar,
+        HumanCheck,
+    )
+}

@@ -1,9 +1,7 @@
 """Near-equal texts: Jaccard similarity of word shingles, and MinHash bands that bring similar texts together (Broder 1997)."""
 
-import hashlib
-from collections.abc import Sequence
-
 import numpy as np
+from xxhash import xxh3_64_intdigest
 
 from components.curation.words import words
 
@@ -15,14 +13,16 @@ BANDS, ROWS = 16, 4
 
 _random = np.random.default_rng(20211)
 _FACTORS, _SHIFTS = (_random.integers(2**64, size=BANDS * ROWS, dtype=np.uint64) for _ in range(2))
+_FACTORS |= np.uint64(1)
+_MIXERS = _random.integers(2**64, size=(BANDS, ROWS), dtype=np.uint64) | np.uint64(1)
 
-Shingles = frozenset[tuple[str, ...]]
+Shingles = frozenset[int]
 
 
 def shingles(text: str) -> Shingles:
-    """All runs of SHINGLE words. Word order counts; case, white space and punctuation do not."""
-    found = words(text)
-    return frozenset(tuple(found[i : i + SHINGLE]) for i in range(max(1, len(found) - SHINGLE + 1)))
+    """All runs of SHINGLE words, as 64-bit digests. Word order counts; case, white space and punctuation do not."""
+    found = [word.encode() for word in words(text)]
+    return frozenset(xxh3_64_intdigest(b"\0".join(found[i : i + SHINGLE])) for i in range(max(1, len(found) - SHINGLE + 1)))
 
 
 def jaccard(one: Shingles, other: Shingles) -> float:
@@ -30,26 +30,26 @@ def jaccard(one: Shingles, other: Shingles) -> float:
     return len(one & other) / len(one | other)
 
 
-def neighbourhoods(texts: Sequence[Shingles]) -> list[int]:
-    """A number for every text: texts that meet in a band have the same one, so similar ones almost surely do; others may."""
-    parent = list(range(len(texts)))
-
-    def root(i: int) -> int:
-        while parent[i] != i:
-            parent[i] = parent[parent[i]]
-            i = parent[i]
-        return i
-
-    first: dict[bytes, int] = {}
-    for i, text in enumerate(texts):
-        for number, band in enumerate(_signature(text).reshape(BANDS, ROWS)):
-            other = first.setdefault(bytes([number]) + band.tobytes(), i)
-            parent[root(i)] = root(other)
-    return [root(i) for i in range(len(texts))]
+def bands(text: Shingles) -> bytes:
+    """The smallest value of every hash function over the shingles, mixed to one number a band: BANDS times 8 bytes."""
+    hashes = np.fromiter(text, dtype=np.uint64, count=len(text))[:, None]
+    signature = ((hashes * _FACTORS + _SHIFTS) >> np.uint64(16)).min(axis=0)
+    return (signature.reshape(BANDS, ROWS) * _MIXERS).sum(axis=1).astype("<u8").tobytes()
 
 
-def _signature(text: Shingles) -> np.ndarray:
-    """The smallest value of every hash function over the shingles, uint64 (BANDS * ROWS,)."""
-    digests = [hashlib.blake2b("\0".join(s).encode(), digest_size=8).digest() for s in text]
-    hashes = np.frombuffer(b"".join(digests), dtype="<u8")[:, None]
-    return ((hashes * (_FACTORS | np.uint64(1)) + _SHIFTS) >> np.uint64(16)).min(axis=0)
+def neighbourhoods(texts: np.ndarray) -> np.ndarray:
+    """A number for every text: those that meet in a band have the same one, so similar ones almost surely do; others may.
+
+    `texts`: their bands, uint64 (texts, BANDS). Returns int32 (texts,).
+    """
+    from scipy.sparse import coo_array  # not at the top: workers find facts without it
+    from scipy.sparse.csgraph import connected_components
+
+    edges = [np.zeros((2, 0), dtype=np.int64)]
+    for band in texts.T:
+        order = np.argsort(band, kind="stable")
+        equal = np.flatnonzero(band[order[1:]] == band[order[:-1]])
+        edges.append(np.stack([order[equal], order[equal + 1]]))
+    one, other = np.concatenate(edges, axis=1)
+    graph = coo_array((np.ones(len(one), dtype=np.int8), (one, other)), shape=(len(texts), len(texts)))
+    return connected_components(graph, directed=False)[1]

@@ -1,96 +1,107 @@
 """Filter `near_duplicates`: of rows that look alike and say nearly the same the first is kept, over all sources.
 
 Both must hold: captions repeat in small corpora, and one picture may stand in many rows. Pictures are compared by the correlation of
-thumbnails of SIDE x SIDE pixels. On drawn pictures that tells a re-encoded, resized or brightened copy from another picture of the same
+thumbnails of THUMBNAIL x THUMBNAIL pixels. On drawn pictures that tells a re-encoded, resized or brightened copy from another picture of the same
 things far better than the bits of a perceptual hash do, and a k-d tree finds the neighbours exactly.
 """
 
 import math
 from collections import defaultdict
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from PIL import Image
-from scipy.spatial import KDTree
+import pyarrow.compute as pc
 
-from components.curation.filter import DROP, KEEP, Filter, verdicts
-from components.curation.minhash import jaccard, neighbourhoods, shingles
-from components.curation.scorer import without_marks
-from components.data.images import ImageError, decode
+from components.curation.filter import DROP, KEEP, RowFilter, verdicts
+from components.curation.minhash import BANDS, bands, jaccard, neighbourhoods, shingles
+from components.curation.row import THUMBNAIL, Row
+from components.data.images import ImageError
 from components.recipe.curation import NearDuplicates as Config
 
 REASON = "near_duplicate"
-SIDE = 8
 FLAT = 4.0
 """Smallest standard deviation that counts, of 255: what a picture of one colour shows besides is noise."""
-MAX_PIXELS = 50_000_000
-"""Rows with a larger picture, or one that cannot be decoded, pass."""
-
-FACTS = pa.struct([("text", pa.string()), ("thumbnails", pa.binary())])
-
-
-def thumbnails(images: list[dict[str, Any]]) -> bytes | None:
-    """RGB pixels of the thumbnails of all pictures of a row, one after the other; None when one cannot be decoded, or there is none."""
-    found = []
-    for image in images:
-        try:
-            found.append(decode(image["bytes"], MAX_PIXELS).resize((SIDE, SIDE), Image.Resampling.BOX).tobytes())
-        except ImageError:
-            return None
-    return b"".join(found) or None
 
 
 def point(pixels: bytes) -> np.ndarray:
-    """Thumbnails as a point, float32 (pictures * SIDE * SIDE * 3,): the squared distance of two is twice what their correlation lacks to 1."""
-    values = np.frombuffer(pixels, dtype=np.uint8).reshape(-1, SIDE * SIDE * 3).astype(np.float32)
+    """Thumbnails as a point, float32 (pictures * THUMBNAIL**2 * 3,): the squared distance of two is twice what their correlation lacks to 1."""
+    values = np.frombuffer(pixels, dtype=np.uint8).reshape(-1, THUMBNAIL**2 * 3).astype(np.float32)
     values -= values.mean(axis=1, keepdims=True)
     values /= np.maximum(values.std(axis=1, keepdims=True), FLAT)
     return values.ravel() / np.sqrt(values.size, dtype=np.float32)
 
 
-class NearDuplicates(Filter[Config]):
-    """Looks at all sources together."""
+class NearDuplicates(RowFilter[Config]):
+    """Looks at all sources together. Rows without pictures, or with one that cannot be decoded, pass."""
 
     kind = "near_duplicates"
     version = "1"
-    columns = ("messages", "images")
+    fact_type = pa.struct([("text", pa.string()), ("bands", pa.binary(8 * BANDS)), ("thumbnails", pa.binary())])
 
-    def facts(self, rows: pa.Table) -> pa.Array:
-        found = []
-        for chunk in rows.to_batches(max_chunksize=64):
-            for messages, images in zip(chunk.column("messages").to_pylist(), chunk.column("images").to_pylist(), strict=True):
-                text = "\n".join(m["content"] for m in without_marks(messages))
-                found.append({"text": text, "thumbnails": thumbnails(images)})
-        return pa.array(found, type=FACTS)
+    def fact(self, row: Row) -> dict[str, Any] | None:
+        try:
+            thumbnails = b"".join(picture.thumbnail for picture in row.pictures)
+        except ImageError:
+            return None
+        return {"text": row.text, "bands": bands(shingles(row.text)), "thumbnails": thumbnails} if thumbnails else None
 
     def judge(self, rows: pa.Table) -> pa.Table:
-        facts = rows["facts"].to_pylist()
-        seen = [i for i, fact in enumerate(facts) if fact["thumbnails"]]
-        texts = list(dict.fromkeys(facts[i]["text"] for i in seen))
-        self._shingles = dict(zip(texts, map(shingles, texts), strict=True))
-        near = dict(zip(texts, neighbourhoods(list(self._shingles.values())), strict=True))
-        groups: dict[tuple[int, int], list[int]] = defaultdict(list)
-        for i in seen:
-            groups[near[facts[i]["text"]], len(facts[i]["thumbnails"])].append(i)
-        found: dict[int, float] = {}
-        for members in groups.values():
-            found |= self._repeats(members, facts)
-        actions = [DROP if i in found else KEEP for i in range(len(facts))]
-        return verdicts(actions, [found.get(i) for i in range(len(facts))], [REASON if i in found else "" for i in range(len(facts))])
+        column = rows["facts"].combine_chunks()
+        seen = np.flatnonzero(column.is_valid().to_numpy(zero_copy_only=False))
+        facts = Facts(column.take(pa.array(seen)))
+        members: dict[tuple[int, int], list[int]] = defaultdict(list)
+        for i, group in enumerate(zip(neighbourhoods(facts.bands()).tolist(), facts.lengths(), strict=True)):
+            members[group].append(i)
+        found: dict[int, tuple[int, float]] = {}
+        for group in members.values():
+            if len(group) > 1:
+                found |= {int(seen[i]): (int(seen[first]), score) for i, (first, score) in self._repeats(group, facts).items()}
+        of = [found.get(i, (None, None)) for i in range(rows.num_rows)]
+        details = ["" if first is None else f"like {rows['source'][first]}/{rows['id'][first]}" for first, _ in of]
+        return verdicts([DROP if d else KEEP for d in details], [score for _, score in of], [REASON if d else "" for d in details], details)
 
-    def _repeats(self, members: list[int], facts: list[dict[str, Any]]) -> dict[int, float]:
-        """Rows (of rising number) that repeat an earlier kept one -> correlation of their pictures with its."""
-        points = np.stack([point(facts[i]["thumbnails"]) for i in members])
+    def _repeats(self, members: list[int], facts: "Facts") -> dict[int, tuple[int, float]]:
+        """Rows (of rising number) that repeat an earlier kept one -> that row, and the correlation of their pictures."""
+        from scipy.spatial import KDTree  # not at the top: workers find facts without it
+
+        points = np.stack([point(facts.thumbnails(i)) for i in members])
         tree, radius = KDTree(points), math.sqrt(2 - self.config.picture_percent / 50)
-        found: dict[int, float] = {}
+        found: dict[int, tuple[int, float]] = {}
         for i, row in enumerate(members):
             if row in found:
                 continue
             for j in sorted(tree.query_ball_point(points[i], radius)):
-                if j > i and members[j] not in found and self._similar(facts[row]["text"], facts[members[j]]["text"]):
-                    found[members[j]] = 1 - float(((points[i] - points[j]) ** 2).sum()) / 2
+                if j > i and members[j] not in found and self._similar(facts.text(row), facts.text(members[j])):
+                    found[members[j]] = row, 1 - float(((points[i] - points[j]) ** 2).sum()) / 2
         return found
 
     def _similar(self, one: str, other: str) -> bool:
-        return one == other or jaccard(self._shingles[one], self._shingles[other]) * 100 >= self.config.text_percent
+        return one == other or jaccard(_shingles(one), _shingles(other)) * 100 >= self.config.text_percent
+
+
+_shingles = lru_cache(maxsize=4096)(shingles)
+
+
+class Facts:
+    """The facts of all rows that have some, by number, as they lie in memory."""
+
+    def __init__(self, facts: pa.StructArray):
+        self._facts = facts
+
+    def text(self, i: int) -> str:
+        return self._facts.field("text")[i].as_py()
+
+    def thumbnails(self, i: int) -> bytes:
+        return self._facts.field("thumbnails")[i].as_py()
+
+    def lengths(self) -> list[int]:
+        """Bytes of the thumbnails of each row."""
+        return pc.call_function("binary_length", [self._facts.field("thumbnails")]).to_pylist()
+
+    def bands(self) -> np.ndarray:
+        """uint64 (rows, BANDS)"""
+        digests = self._facts.field("bands")
+        whole = np.frombuffer(digests.buffers()[1] or b"", dtype="<u8", count=BANDS * (digests.offset + len(digests)))
+        return whole.reshape(-1, BANDS)[digests.offset :]

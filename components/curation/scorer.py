@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from components.data.canonical import IMAGE_MARK
+from components.curation.row import without_marks
 from components.errors import DataError
 from components.models.checkpoint import load_model
 from components.models.errors import ModelError
@@ -16,11 +16,6 @@ BATCH_TOKENS = 8192
 """Tokens of a batch, padding included, unless one sample alone is longer."""
 
 Conversation = Sequence[dict[str, str]]
-
-
-def without_marks(messages: Conversation) -> list[dict[str, str]]:
-    """The conversation as a text-only model is trained on it: no marks of pictures, no white space around a message."""
-    return [{**m, "content": m["content"].replace(f"{IMAGE_MARK}\n", "").replace(IMAGE_MARK, "").strip()} for m in messages]
 
 
 def batches(lengths: Sequence[int], max_tokens: int) -> list[list[int]]:

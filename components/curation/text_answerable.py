@@ -14,10 +14,10 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-from components.curation.filter import KEEP, NO_VERDICT, Filter, verdicts
-from components.curation.judge import Judge, Question, seed_of
-from components.curation.judges import open_judge
-from components.curation.scorer import without_marks
+from components.curation.annotator import Annotator, Question, seed_of
+from components.curation.annotators import open_annotator
+from components.curation.filter import KEEP, UNJUDGED, ModelFilter, verdicts
+from components.curation.row import without_marks
 from components.progress import track
 from components.recipe.curation import TextAnswerable as Config
 
@@ -64,11 +64,11 @@ class Asked:
         return self._known[answer]
 
 
-class TextAnswerable(Filter[Config]):
+class TextAnswerable(ModelFilter[Config]):
     """A row's score is the share of its trials that are right; null when one of its questions need not be asked."""
 
     kind = "text_answerable"
-    version = "1"
+    version = "2"
     columns = ("messages",)
 
     def looks_at(self, source: str) -> bool:
@@ -85,7 +85,7 @@ class TextAnswerable(Filter[Config]):
         turns = [[Turn(**turn) for turn in row] for row in rows["facts"].to_pylist()]
         asked = Asked(turn for row in turns for turn in row)
         judged = [bool(row) and all(self._is_asked(turn, asked) for turn in row) for row in turns]
-        judge = open_judge(self.config.judge, self.step)
+        judge = open_annotator(self.config.judge, self.step)
         names = [f"{source}/{row_id}" for source, row_id in zip(rows["source"].to_pylist(), rows["id"].to_pylist(), strict=True)]
         todo = [i for i, j in enumerate(judged) if j]
         shares: dict[int, list[float]] = {}
@@ -98,7 +98,7 @@ class TextAnswerable(Filter[Config]):
     def _is_asked(self, turn: Turn, asked: Asked) -> bool:
         return bool(asked.kin(turn.answer)) and asked.best_share(turn.question) * 100 >= self.config.right_percent
 
-    def _shares(self, rows: list[tuple[str, list[Turn]]], asked: Asked, judge: Judge) -> list[list[float]]:
+    def _shares(self, rows: list[tuple[str, list[Turn]]], asked: Asked, judge: Annotator) -> list[list[float]]:
         """For every question of every row on which the judge gave a verdict, the share of right trials."""
         places: list[tuple[int, int, int]] = []
         questions: list[Question] = []
@@ -124,6 +124,9 @@ class TextAnswerable(Filter[Config]):
 
     def _verdicts(self, shares: list[list[float]], questions: list[int]) -> pa.Table:
         """`shares`: right trials of every question with a verdict, row by row; `questions`: how many of the row were asked."""
-        found = [bool(row) and len(row) == n and min(row) * 100 >= self.config.right_percent for row, n in zip(shares, questions, strict=True)]
-        reasons = [REASON if f else NO_VERDICT if n and not row else "" for f, row, n in zip(found, shares, questions, strict=True)]
-        return verdicts([self.config.action if f else KEEP for f in found], [mean(row) if row else None for row in shares], reasons)
+        answered = [all(share * 100 >= self.config.right_percent for share in row) for row in shares]
+        found = [bool(n) and len(row) == n and a for row, n, a in zip(shares, questions, answered, strict=True)]
+        lost = [len(row) < n and a for row, n, a in zip(shares, questions, answered, strict=True)]
+        actions = [self.config.action if f else self.config.unjudged if nothing else KEEP for f, nothing in zip(found, lost, strict=True)]
+        reasons = [REASON if f else UNJUDGED if nothing else "" for f, nothing in zip(found, lost, strict=True)]
+        return verdicts(actions, [mean(row) if row else None for row in shares], reasons)

@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from functools import lru_cache
 
 IDEOGRAPH = "㐀-鿿豈-﫿"
 """CJK ideographs, which are written without spaces."""
@@ -11,4 +12,10 @@ WORD = re.compile(rf"[{IDEOGRAPH}]|[^\W{IDEOGRAPH}]+")
 
 def words(text: str) -> list[str]:
     """Runs of letters and digits in lower case; an ideograph is a word of its own. Punctuation and the width of characters do not count."""
-    return WORD.findall(unicodedata.normalize("NFKC", text).casefold())
+    return list(_words(text))
+
+
+@lru_cache(maxsize=64)
+def _words(text: str) -> tuple[str, ...]:
+    """Several filters ask for the words of one row."""
+    return tuple(WORD.findall(unicodedata.normalize("NFKC", text).casefold()))

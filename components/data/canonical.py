@@ -3,6 +3,8 @@
 Equal rows in equal order give equal bytes: the writer pins everything that pyarrow would choose.
 """
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -19,7 +21,19 @@ IMAGE_MARK = "<image>"
 
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 MESSAGE = pa.struct([("role", pa.string()), ("content", pa.string())])
-VERDICT = pa.struct([("filter", pa.string()), ("version", pa.string()), ("action", pa.string()), ("score", pa.float64()), ("reason", pa.string())])
+VERDICT = pa.struct(
+    [
+        ("filter", pa.string()),
+        ("version", pa.string()),
+        ("action", pa.string()),
+        ("score", pa.float64()),
+        ("reason", pa.string()),
+        ("detail", pa.string()),
+        ("before", pa.list_(MESSAGE)),
+    ]
+)
+"""`reason` is a code; `detail` says what was found in this row, where there is more to say; `before`: the messages that a row had before the action
+`fix`, else null."""
 
 SCHEMA = pa.schema(
     [
@@ -181,15 +195,40 @@ def shards(folder: Path) -> list[Path]:
 
 def read_shard(file: Path, columns: list[str] | None = None) -> pa.Table:
     """One shard, all columns or the named ones. Raises DataError when the file is damaged or lacks a column."""
+    with _opened(file, columns) as parquet:  # not pq.read_table: that imports pandas
+        return parquet.read(columns, use_threads=False)
+
+
+def read_batches(file: Path, columns: list[str] | None = None, content: bytes | None = None) -> Iterator[pa.Table]:
+    """As `read_shard`, a row group at a time. `content`: the bytes of the file, where they are at hand."""
+    with _opened(file, columns, content) as parquet:
+        for group in range(parquet.num_row_groups):
+            yield parquet.read_row_group(group, columns, use_threads=False)
+
+
+@contextmanager
+def _opened(file: Path, columns: list[str] | None, content: bytes | None = None) -> Iterator[pq.ParquetFile]:
     try:
-        with pq.ParquetFile(file) as parquet:  # not pq.read_table: that imports pandas
-            table = parquet.read(columns, use_threads=False)
+        with pq.ParquetFile(file if content is None else pa.BufferReader(content)) as parquet:
+            missing = [c for c in columns or SCHEMA.names if c not in parquet.schema_arrow.names]
+            if missing:
+                raise DataError(f"{file}: columns {', '.join(missing)} are missing: this is no shard of canonical rows; run the step that writes it again")
+            yield parquet
     except (pa.ArrowInvalid, pa.ArrowKeyError, OSError) as error:
         raise DataError(f"{file}: not a readable Parquet shard ({error}): run the step that writes it again") from error
-    missing = [c for c in columns or SCHEMA.names if c not in table.column_names]
-    if missing:
-        raise DataError(f"{file}: columns {', '.join(missing)} are missing: this is no shard of canonical rows; run the step that writes it again")
-    return table
+
+
+def read_rows(file: Path, rows: Sequence[int], columns: list[str] | None = None) -> pa.Table:
+    """Some rows of one shard (numbers from 0, rising); of its row groups only those that hold one are read. Raises DataError as `read_shard`."""
+    with _opened(file, columns) as parquet:
+        sizes = [parquet.metadata.row_group(i).num_rows for i in range(parquet.num_row_groups)]
+        ends = np.cumsum(sizes, dtype=np.int64)
+        groups = np.searchsorted(ends, rows, side="right")
+        found = [parquet.schema_arrow.empty_table().select(columns or SCHEMA.names)]
+        for group in np.unique(groups).tolist():
+            here = np.asarray(rows)[groups == group] - (ends[group] - sizes[group])
+            found.append(parquet.read_row_group(group, columns or SCHEMA.names, use_threads=False).take(pa.array(here)))
+        return pa.concat_tables(found)
 
 
 def read_shards(folder: Path, columns: list[str] | None = None) -> pa.Table:

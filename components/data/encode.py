@@ -4,10 +4,14 @@ The number of tokens of every sample is therefore known before training, on ever
 """
 
 import io
+import signal
 import sys
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,11 +23,13 @@ from components.data.canonical import IMAGE_MARK, read_shards
 from components.data.held_out import Split, split_of
 from components.data.images import ImageError, decode, orientation, size
 from components.data.sampler import in_subset
-from components.errors import DataError
+from components.errors import DataError, TransientError
 from components.models.processor import Processor
 from components.recipe.augment import Augment
 from components.recipe.held_out import HeldOut
 
+PART = 256
+"""Rows that a worker encodes at a time."""
 IGNORE = -100
 """Label of a token that is not learned."""
 
@@ -56,9 +62,13 @@ class Sample:
 
 
 def read_split(folders: Iterable[Path], split: Split, held_out: HeldOut) -> list[dict[str, Any]]:
-    """The rows of all folders, in order, that are in `split`. Keys: id, source, language, category, images, messages."""
+    """The rows of all folders, in order, that are in `split`. Keys: id, source, language, category, images, messages.
+
+    One that the mixture repeats is trained on as often, and held out once.
+    """
     columns = ["id", "source", "language", "category", "images", "messages"]
-    return [row for folder in folders for row in read_shards(folder, columns).to_pylist() if split_of(row, held_out) == split]
+    rows = [row for folder in folders for row in read_shards(folder, columns).to_pylist() if split_of(row, held_out) == split]
+    return rows if split == "train" else list({(row["source"], row["id"]): row for row in rows}.values())
 
 
 def read_rows(folders: Iterable[Path], percent: int = 100, subset_seed: int = 0, held_out: HeldOut | None = None) -> list[dict[str, Any]]:
@@ -93,7 +103,7 @@ def upright_size(image_bytes: bytes) -> tuple[int, int]:
 
 def encode(row: dict[str, Any], processor: Processor, template: Literal["chat", "plain"]) -> Sample:
     """One row with its text as tokens. Raises DataError that names the row when text or picture cannot be used."""
-    pictures = tuple(image["bytes"] for image in row["images"])
+    pictures = _pictures(row)
     try:
         counts = [processor.num_image_tokens(*upright_size(picture)) for picture in pictures]
         encoded = processor.encode(row["messages"], counts, template)
@@ -102,6 +112,42 @@ def encode(row: dict[str, Any], processor: Processor, template: Literal["chat", 
     labels = np.asarray(encoded.labels, dtype=np.int32)
     labels[:1] = IGNORE
     return Sample(row["id"], np.asarray(encoded.input_ids, dtype=np.int32), labels, pictures)
+
+
+def encode_all(rows: Sequence[dict[str, Any]], processor: Processor, template: Literal["chat", "plain"], workers: int = 0) -> list[Sample]:
+    """All rows, in order, by `workers` processes or by this one: the same samples.
+
+    Raises DataError of the first row that cannot be used, TransientError when a process was killed.
+    """
+    if not workers:
+        return [encode(row, processor, template) for row in rows]
+    parts = [range(start, min(start + PART, len(rows))) for start in range(0, len(rows), PART)]
+    try:
+        with ProcessPoolExecutor(workers, get_context("fork"), _begin, (rows, processor, template)) as pool:  # what is forked need not be sent
+            found = [text for part in pool.map(_texts, parts) for text in part]
+    except BrokenProcessPool as error:
+        raise TransientError("a process that encodes rows was killed: give the machine more memory, or lower loader_workers in the profile") from error
+    return [Sample(row["id"], *text, _pictures(row)) for row, text in zip(rows, found, strict=True)]
+
+
+_work: dict[str, Any] = {}
+"""What a worker of `encode_all` works on."""
+
+
+def _begin(rows: Sequence[dict[str, Any]], processor: Processor, template: Literal["chat", "plain"]) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
+    _work.update(rows=rows, processor=processor, template=template)
+
+
+def _texts(numbers: range) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Ids and labels of these rows; the pictures stay where they are."""
+    samples = [encode(_work["rows"][n], _work["processor"], _work["template"]) for n in numbers]
+    return [(sample.input_ids, sample.labels) for sample in samples]
+
+
+def _pictures(row: dict[str, Any]) -> tuple[bytes, ...]:
+    return tuple(image["bytes"] for image in row["images"])
 
 
 class Pictures:

@@ -23,7 +23,8 @@ class ImageError(ValueError):
         self.reason = reason
 
 
-def _open(image_bytes: bytes) -> Image.Image:
+def opened(image_bytes: bytes) -> Image.Image:
+    """The picture with its header read, and nothing decoded. Raises ImageError with reason image_empty, image_unreadable or image_too_large."""
     if not image_bytes:
         raise ImageError("image_empty", "the file is empty")
     try:
@@ -41,8 +42,12 @@ def size(image_bytes: bytes, max_pixels: int) -> tuple[int, int]:
 
     Raises ImageError with reason image_empty, image_unreadable or image_too_large (more than `max_pixels` pixels).
     """
-    with _open(image_bytes) as image:
-        width, height = image.size
+    with opened(image_bytes) as image:
+        return _bounded(image, max_pixels)
+
+
+def _bounded(image: Image.Image, max_pixels: int) -> tuple[int, int]:
+    width, height = image.size
     if width * height > max_pixels:
         raise ImageError("image_too_large", f"{width} x {height} is more than {max_pixels} pixels")
     return width, height
@@ -54,13 +59,18 @@ def decode(image_bytes: bytes, max_pixels: int) -> Image.Image:
     The size is checked before anything is decoded. Raises ImageError with reason image_empty, image_unreadable,
     image_too_large (more than `max_pixels` pixels) or image_truncated (the header is fine, the rest is not).
     """
-    size(image_bytes, max_pixels)
-    image = _open(image_bytes)
+    image = opened(image_bytes)
+    _bounded(image, max_pixels)
+    return rgb(image)
+
+
+def rgb(image: Image.Image) -> Image.Image:
+    """As `decode`, of a picture that is open; its pixels may become part of the result."""
     try:
         image.load()
     except MemoryError:
         raise
-    except Exception as error:  # a damaged body may raise anything, see _open
+    except Exception as error:  # a damaged body may raise anything, see `opened`
         raise ImageError("image_truncated", f"the picture is cut off or damaged: {error}") from error
     try:
         return _on_white(_eight_bits(_upright(image)))
@@ -101,7 +111,7 @@ def _eight_bits(image: Image.Image) -> Image.Image:
 def _on_white(image: Image.Image) -> Image.Image:
     """RGB; what is transparent shows white paper. Its own colour is arbitrary: often black, so that a black drawing would vanish."""
     if not image.has_transparency_data:
-        return image.convert("RGB")
+        return image if image.mode == "RGB" else image.convert("RGB")
     drawing = image.convert("RGBA")
     paper = Image.new("RGBA", drawing.size, "white")
     paper.alpha_composite(drawing)

@@ -7,13 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
-from matplotlib.ticker import Locator, LogLocator, MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator
 
-WIDTH, HEIGHT = 420, 230
-LEFT, RIGHT, TOP, BOTTOM = 40, 404, 8, 202
-"""The drawing and the plot in it, SVG units."""
-STEPS = (1, 2, 5, 10)
-"""Distances between marks on an axis."""
+from components.pages.scale import BOTTOM, LEFT, RIGHT, STEPS, TOP, Scale
+
 POINTS = 30
 """A training loss is drawn as the means of about this many blocks of steps."""
 LATE = 0.5
@@ -120,23 +117,7 @@ def _blocks(line: Line) -> Line:
 
 
 def _chart(title: str, lines: list[tuple[str, int, bool, Line]], log: bool = False) -> Chart:
-    xs = _Scale([x for *_, line in lines for x, _ in [(0, 0), *line]], MaxNLocator(5, integer=True, steps=STEPS), LEFT, RIGHT)
-    ys = _Scale([y for *_, line in lines for _, y in line], LogLocator(subs=STEPS[:-1]) if log else MaxNLocator(5, steps=STEPS), BOTTOM, TOP, log)
+    xs = Scale([x for *_, line in lines for x, _ in [(0, 0), *line]], MaxNLocator(5, integer=True, steps=STEPS), LEFT, RIGHT)
+    ys = Scale([y for *_, line in lines for _, y in line], LogLocator(subs=STEPS[:-1]) if log else MaxNLocator(5, steps=STEPS), BOTTOM, TOP, log)
     series = [Series(name, colour, held, " ".join(f"{xs(x)},{ys(y)}" for x, y in line)) for name, colour, held, line in lines]
     return Chart(title, series, xs.ticks, ys.ticks)
-
-
-class _Scale:
-    """From values to SVG units: the smallest at `start`, the largest at `end`, both widened to the next tick."""
-
-    def __init__(self, values: list[float], locator: Locator, start: float, end: float, log: bool = False) -> None:
-        self.start, self.end, self.log = start, end, log
-        low, high = min(values), max(values)
-        ticks = [float(t) for t in locator.tick_values(low, high)]
-        self.low, self.high = max([t for t in ticks if t <= low] or [low]), min([t for t in ticks if t >= high] or [high])
-        self.high += (abs(self.low) or 1) * (self.low == self.high)
-        self.ticks = [(self(t), f"{t:g}") for t in ticks if self.low <= t <= self.high]
-
-    def __call__(self, value: float) -> float:
-        at, low, high = (math.log(v) if self.log else v for v in (value, self.low, self.high))
-        return round(self.start + (self.end - self.start) * (at - low) / (high - low), 1)

@@ -1,31 +1,12 @@
 """Answers to show: right and wrong ones with their pictures, chosen by a digest, in turn from every kind and language."""
 
-import base64
 import hashlib
-import io
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import chain, zip_longest
 
-from PIL import Image
-
-from components.data.images import decode
 from components.evaluation.judging import Record
-
-SIDE = 144
-"""Pictures are shown at most so wide and high, CSS pixels; larger ones are made smaller, small ones a whole number of times larger."""
-LONGEST = 240
-"""Characters of a text that are shown."""
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A PNG as a data address, and the size at which it is shown; `crisp`: enlarged, so that its pixels are to be seen."""
-
-    address: str
-    width: int
-    height: int
-    crisp: bool
+from components.pages.thumbnail import Picture, picture, short
 
 
 @dataclass(frozen=True)
@@ -69,18 +50,4 @@ def _lot(pair: tuple[str, Record]) -> bytes:
 
 def _example(name: str, record: Record, max_pixels: int) -> Example:
     q, shown = record.question, None if record.question.image is None else picture(record.question.image, max_pixels)
-    return Example(name, q.index, q.kind, q.language, _short(q.question), _short(q.answer), _short(record.prediction), record.correct, shown)
-
-
-def picture(image: bytes, max_pixels: int) -> Picture:
-    """The thumbnail of an encoded picture: its first frame, upright. Raises ImageError for one that can not be decoded."""
-    thumbnail = decode(image, max_pixels)
-    thumbnail.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
-    file = io.BytesIO()
-    thumbnail.save(file, "PNG", optimize=True)
-    times = max(1, SIDE // max(thumbnail.size))
-    return Picture(f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}", thumbnail.width * times, thumbnail.height * times, times > 1)
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
+    return Example(name, q.index, q.kind, q.language, short(q.question), short(q.answer), short(record.prediction), record.correct, shown)

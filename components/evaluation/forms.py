@@ -4,9 +4,9 @@ import ast
 import re
 from dataclasses import replace
 
+from components.data.benchmark import Question
 from components.data.choice import choice
 from components.errors import DataError
-from components.evaluation.benchmark import Question
 from components.evaluation.extraction import holds, option, yes_or_no
 from components.evaluation.rulesets import exact_1
 from components.recipe.evaluation import Form

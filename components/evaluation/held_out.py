@@ -1,11 +1,11 @@
 """Held-out training rows as benchmark questions, for recipes without a file of their own."""
 
+from components.data.benchmark import Question
 from components.data.canonical import IMAGE_MARK
 from components.data.encode import read_split
 from components.data.held_out import Split
 from components.data.language import language_of
 from components.errors import DataError
-from components.evaluation.benchmark import Question
 from components.recipe.held_out import HeldOut
 from components.step import Step
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from components.evaluation.benchmark import Question
+from components.data.benchmark import Question
 from components.evaluation.forms import read, rotations
 from components.evaluation.rulesets import find
 from components.recipe.evaluation import Form

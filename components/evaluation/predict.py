@@ -7,9 +7,9 @@ from typing import Any, TypeVar
 import torch
 from PIL.Image import Image
 
+from components.data.benchmark import Question
 from components.data.images import ImageError, decode
 from components.errors import DataError, RecipeError
-from components.evaluation.benchmark import Question
 from components.models.checkpoint import load_model
 from components.models.errors import ModelError
 from components.models.generation import answer

@@ -1,20 +1,17 @@
-"""`report.html`: what a person wants to see of an evaluation, in one file that needs nothing else. Same scores and answers, same bytes.
-
-Questions and answers are other people's text: the template escapes all of it, and the page forbids itself scripts and the network.
-"""
+"""`report.html`: what a person wants to see of an evaluation, in one file that needs nothing else. Same scores and answers, same bytes."""
 
 from collections.abc import Mapping
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from components.evaluation import confusion, curves, examples
 from components.evaluation.judging import Record
 from components.evaluation.predict import MAX_PIXELS
 from components.evaluation.rulesets import find
 from components.evaluation.scores import accuracy
+from components.pages import scale
+from components.pages.page import render
 
 WRONG, RIGHT = 18, 12
 """Most examples that are shown."""
@@ -40,7 +37,8 @@ def write(
     counted = [(benchmark, record) for benchmark in scores["counted"] for record in judged[benchmark]]
     records = [record for _, record in counted]
     candidates = {n: c["overall"] for n, c in scores["candidates"].items()}
-    text = _template().render(
+    text = render(
+        Path(__file__).with_name("report.html.jinja"),
         name=name,
         scores=scores,
         questions=len(records),
@@ -53,7 +51,7 @@ def write(
         baseline=confusion.most_frequent(records),
         controls=controls,
         charts=curves.charts(trained),
-        chart_size=curves,
+        chart_size=scale,
         outlook=curves.outlook(trained),
         confusions=confusion.confusions(records),
         most_open=OPEN,
@@ -62,11 +60,6 @@ def write(
         ruleset=" ".join((find(scores["ruleset"]).__doc__ or "").split()),
     )
     path.write_text(text, encoding="utf-8")
-
-
-def _template() -> Any:
-    environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    return environment.get_template("report.html.jinja")
 
 
 def _models(scores: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

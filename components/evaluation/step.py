@@ -3,9 +3,9 @@
 import json
 from pathlib import Path
 
+from components.data.benchmark import Question, read, shuffle_images
 from components.errors import DataError
 from components.evaluation import curves, plots, records, report, scores
-from components.evaluation.benchmark import Question, read, shuffle_images
 from components.evaluation.candidates import candidates, last_stage
 from components.evaluation.forms import put
 from components.evaluation.held_out import held_out_questions

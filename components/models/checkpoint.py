@@ -1,13 +1,14 @@
 """Model folders: config.json, generation_config.json, model.safetensors and the processor's files; deterministic bytes, never pickle."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Mapping, Sequence
+from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import nn
 from transformers import GenerationConfig
 from transformers.initialization import no_init_weights
@@ -20,17 +21,32 @@ from .vlm import VLMForConditionalGeneration
 
 CONFIG, GENERATION_CONFIG, WEIGHTS = "config.json", "generation_config.json", "model.safetensors"
 DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
+T = TypeVar("T", bound="torch.Tensor | Stored")
 TIED = "llm.lm_head.weight"
 TIED_TO = "llm.model.embed_tokens.weight"
 
 
+class Stored(Protocol):
+    """A tensor that is not in memory yet."""
+
+    @property
+    def shape(self) -> Sequence[int]: ...
+
+    @property
+    def dtype(self) -> torch.dtype: ...
+
+    @property
+    def load(self) -> Callable[[], torch.Tensor]: ...
+
+
 def save_model(
-    model: VLMForConditionalGeneration | VLMConfig, processor: Processor, folder: str | Path, state_dict: Mapping[str, torch.Tensor] | None = None
+    model: VLMForConditionalGeneration | VLMConfig, processor: Processor, folder: str | Path, state_dict: Mapping[str, torch.Tensor | Stored] | None = None
 ) -> None:
     """Writes a model folder.
 
     `state_dict` (names as in `model.state_dict()`, a tied head may be there or not) replaces the model's own weights: soups and
     engines that gather weights use it, and then a VLMConfig is enough for `model`. Tensors are written in the dtype they have.
+    A tensor that is not in memory yet is loaded when it is written, and only then.
     Raises ModelError, before anything is written, when a tensor is missing, unknown, of another shape, or of another dtype than the rest.
     """
     folder = Path(folder)
@@ -49,8 +65,7 @@ def save_model(
     write_json(folder / CONFIG, {**config.to_dict(), "architectures": [VLMForConditionalGeneration.__name__], "dtype": str(dtype).removeprefix("torch.")})
     generation = {"do_sample": False, "eos_token_id": processor.stop_token_id, "pad_token_id": processor.pad_token_id}
     write_json(folder / GENERATION_CONFIG, generation)
-    save_file({name: weights[name].detach().to("cpu").contiguous() for name in sorted(weights)}, folder / WEIGHTS, metadata={"format": "pt"})
-    (folder / WEIGHTS).chmod(0o644)  # safetensors writes 0600, and servers run as other users
+    _write_weights(folder / WEIGHTS, weights, next(name for name, known in DTYPES.items() if known == dtype))
 
 
 def load_model(folder: str | Path, dtype: torch.dtype | None = None, attn_implementation: str = "sdpa") -> tuple[VLMForConditionalGeneration, Processor]:
@@ -105,11 +120,30 @@ def _load_weights(model: VLMForConditionalGeneration, path: Path, dtype: torch.d
         raise ModelError(f"{path}: cannot be read: {error}") from error
 
 
-def _without_tied_head(config: VLMConfig, state_dict: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def _write_weights(path: Path, weights: Mapping[str, torch.Tensor | Stored], dtype: str) -> None:
+    """The bytes of safetensors' `save_file`, which wants all tensors in memory; here it is one at a time."""
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    end = 0
+    for name in sorted(weights):
+        begin, end = end, end + prod(weights[name].shape) * weights[name].dtype.itemsize
+        header[name] = {"dtype": dtype, "shape": list(weights[name].shape), "data_offsets": [begin, end]}
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for name in sorted(weights):
+            file.write(_loaded(weights[name]).detach().to("cpu").contiguous().reshape(-1).view(torch.uint8).numpy().data)
+
+
+def _loaded(tensor: torch.Tensor | Stored) -> torch.Tensor:
+    return tensor if isinstance(tensor, torch.Tensor) else tensor.load()
+
+
+def _without_tied_head(config: VLMConfig, state_dict: Mapping[str, T]) -> dict[str, T]:
     """The tensors to store: a head that shares the embedding is left out. Raises ModelError when a tied head differs from the embedding."""
     weights = dict(state_dict)
     if config.llm.tie_word_embeddings and TIED in weights:
-        head, embedding = weights.pop(TIED), weights.get(TIED_TO)
+        head, embedding = _loaded(weights.pop(TIED)), _loaded(weights[TIED_TO]) if TIED_TO in weights else None
         if embedding is not None and head.data_ptr() != embedding.data_ptr() and not torch.equal(head, embedding):
             raise ModelError(f"state_dict: {TIED} differs from {TIED_TO} though the configuration ties them.")
     return weights

@@ -128,12 +128,12 @@ class VLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
     def _embed(self, input_ids: torch.Tensor, pixel_values: torch.Tensor | None, image_grid_thw: torch.Tensor | None) -> torch.Tensor:
         embeds = self.get_input_embeddings()(input_ids)
         if pixel_values is None or image_grid_thw is None:
-            return embeds + self.features(*self.vision.blank(embeds)).to(embeds.dtype).sum() * 0.0 if self.training else embeds
+            return embeds + self.features(*self.vision.blank(embeds)).to(embeds).sum() * 0.0 if self.training else embeds
         features = self.features(pixel_values, image_grid_thw)
         places = input_ids == self.config.image_token_id
         if int(places.sum()) != len(features):
             raise ModelError(f"{len(features)} picture tokens for {int(places.sum())} <|image_pad|> places: encode text and pictures with one processor.")
-        return embeds.masked_scatter(places.unsqueeze(-1), features.to(embeds.dtype))
+        return embeds.masked_scatter(places.unsqueeze(-1).to(embeds.device), features.to(embeds))  # groups may be on different devices
 
     @staticmethod
     def _refuse_leaks(position_ids: torch.Tensor | None, attention_mask: torch.Tensor | None, cached: bool) -> None:
@@ -155,6 +155,6 @@ def positions(attention_mask: torch.Tensor) -> torch.Tensor:
 
 def next_token_loss(logits: torch.Tensor, labels: torch.Tensor, num_items: int | torch.Tensor | None = None) -> torch.Tensor:
     """Cross-entropy (float32 scalar) of logits (B, L, V) against labels (B, L) moved by one; -100 is ignored; 0 when nothing is learned."""
-    targets = F.pad(labels[:, 1:], (0, 1), value=IGNORED)
+    targets = F.pad(labels[:, 1:], (0, 1), value=IGNORED).to(logits.device)
     total = F.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="sum")
     return total / ((targets != IGNORED).sum().clamp(min=1) if num_items is None else num_items)

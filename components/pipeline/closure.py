@@ -1,5 +1,5 @@
-"""The code of a step: every module that it imports, directly or not, and the templates beside them, as files. A change to one of them changes the
-step's identity."""
+"""The code of a step: every module that it imports, directly or not, and the templates and prompts beside them, as files. A change to one of them
+changes the step's identity."""
 
 import importlib.util
 from functools import cache
@@ -33,8 +33,9 @@ def code_of(step: str) -> list[str]:
 
 
 def _files(module: str) -> list[str]:
-    """The module's own file, and the templates that bear its name: `report.html.jinja` beside `report.py`."""
+    """The module's own file, and what bears its name: templates beside it (`report.html.jinja` of `report.py`) and prompts (`prompts/grammar.*.txt`)."""
     path = code_root() / module.replace(".", "/")
     if (path / "__init__.py").is_file():
         return [(path / "__init__.py").relative_to(code_root()).as_posix()]
-    return [f.relative_to(code_root()).as_posix() for f in (path.with_suffix(".py"), *path.parent.glob(f"{path.name}.*.jinja"))]
+    beside = [*path.parent.glob(f"{path.name}.*.jinja"), *path.parent.glob(f"prompts/{path.name}.*.txt")]
+    return [f.relative_to(code_root()).as_posix() for f in (path.with_suffix(".py"), *beside)]

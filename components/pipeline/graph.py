@@ -9,9 +9,12 @@ from typing import Any
 from components.objects import fingerprint
 from components.pipeline.closure import code_of
 from components.pipeline.compiled_yaml import to_yaml
-from components.recipe.curation import stage_of
+from components.recipe.annotator import model_folders
+from components.recipe.curation import files_of, stage_of
+from components.recipe.data import Source
 from components.recipe.recipe import Recipe
 from components.recipe.training import Stage
+from components.step import rows_step
 
 ENGINE = ("deepspeed", "numpy", "pillow", "pyarrow", "safetensors", "tokenizers", "torch", "transformers")
 """Packages that compute. Their versions are part of every step's identity, without the local suffix: a CPU flow plans for GPU workers."""
@@ -60,20 +63,33 @@ def compile_recipe(recipe: Recipe) -> Compiled:
     if recipe.draw is not None:
         stages["draw"] = _stage("draw", [], ["seed", "draw"], outs=["noise.jsonl"])
     for name, source in recipe.sources.items():
-        params = [f"sources.{name}", *([f"objects.{name}"] if name in objects else [])]
-        stages[f"ingest-{name}"] = _stage(f"ingest-{name}", [_file(recipe, p) for p in source.files], params, metrics=["summary.json"])
+        keys = [f"sources.{name}.{key}" for key in Source.model_fields if key != "rewrites"]
+        keys += [f"objects.{name}"] if name in objects else []
+        stages[f"ingest-{name}"] = _stage(f"ingest-{name}", [_file(recipe, p) for p in source.files], keys, metrics=["summary.json"])
+        if source.rewrites:
+            models = [_file(recipe, folder) for section in source.rewrites for folder in model_folders(section)]
+            params = ["seed", f"sources.{name}.rewrites"]
+            stages[f"rewrite-{name}"] = _stage(f"rewrite-{name}", [_out(f"ingest-{name}"), *models], params, metrics=["summary.json"])
     start = []
     if recipe.model.weights:
         folders = [_file(recipe, p.folder) for p in recipe.model.weights.parts.values() if p.folder]
         stages["weights"] = _stage("weights", folders, ["model", "seed"], metrics=["summary.json"])
         start = [_out("weights")]
-    ingested = [_out(f"ingest-{s}") for s in recipe.sources]
     curve = recipe.held_out.selection > 0
     texts = {n: s for n, s in recipe.stages.items() if s.objective == "text"}
     for name, stage in texts.items():
-        stages |= _training(name, stage, [_out(f"ingest-{s}") for s in stage.data.sources], start, curve)
-    asked = sorted({stage for f in recipe.curation.filters if (stage := stage_of(f))})
-    stages["curate"] = _stage("curate", [*ingested, *map(_out, asked)], ["seed", "curation", "sources"], metrics=["counts.json"])
+        rewrites = [f"sources.{s}.rewrites" for s in stage.data.sources]
+        stages |= _training(name, stage, [_rows(recipe, s) for s in stage.data.sources], start, curve, keys=rewrites)
+    compared, keys = _decontamination(recipe)
+    asked = [_out(stage) for stage in sorted({stage_of(f) or "" for f in recipe.curation.filters} - {""})]
+    read = [_file(recipe, path) for f in recipe.curation.filters for path in (*model_folders(f), *files_of(f))]
+    stages["curate"] = _stage(
+        "curate",
+        [*(_rows(recipe, s) for s in recipe.sources), *asked, *compared, *read],
+        ["seed", "curation", "sources", *keys],
+        outs=["card.html", "card.json"],
+        metrics=["counts.json"],
+    )
     for name, stage in recipe.stages.items():
         if name not in texts:
             stages |= _training(name, stage, [_out("curate")], start, curve)
@@ -101,21 +117,30 @@ def compile_recipe(recipe: Recipe) -> Compiled:
     return Compiled({**recipe.model_dump(mode="json"), **({"objects": objects} if objects else {}), "engine": engine}, stages)
 
 
-def _training(name: str, stage: Stage, inputs: list[str], start: list[str], curve: bool) -> dict[str, dict[str, Any]]:
+def _decontamination(recipe: Recipe) -> tuple[list[str], list[str]]:
+    """Evaluation files that curation compares the rows with, and the keys that name them."""
+    if recipe.curation.decontamination is None:
+        return [], []
+    named = {"soup.selection": recipe.soup.selection, **{f"evaluate.benchmarks.{n}.path": b.path for n, b in recipe.evaluate.benchmarks.items()}}
+    there = {key: path for key, path in named.items() if path is not None}
+    return [_file(recipe, path) for path in there.values()], list(there)
+
+
+def _training(name: str, stage: Stage, inputs: list[str], start: list[str], curve: bool, *, keys: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
     """One DVC stage per candidate, or one for a stage without candidates.
 
-    `start`: public weights, for a stage with none before it. `curve`: rows are held out, so there is a learning curve.
+    `start`: public weights, for a stage with none before it. `curve`: rows are held out, so there is a learning curve. `keys`: further parameters.
     """
     plots: list[Any] = [{"loss.csv": {"x": "step", "y": "loss"}}, *([{"curve.csv": {"x": "step", "y": "held_accuracy"}}] if curve else [])]
     deps = [*inputs, *([_out(stage.init_from)] if stage.init_from else start)]
     first = [] if stage.init_from else ["model"]
     if not stage.candidates:
-        return {name: _stage(name, deps, ["seed", "held_out", *first, f"stages.{name}"], metrics=["summary.json"], plots=plots)}
+        return {name: _stage(name, deps, ["seed", "held_out", *first, *keys, f"stages.{name}"], metrics=["summary.json"], plots=plots)}
     made = {}
     for candidate, override in stage.candidates.items():
         whole = {k for k, v in override.items() if not isinstance(v, dict)}
-        keys = [f"stages.{name}.{k}" for k in type(stage).model_fields if k != "candidates" and k not in whole]
-        params = ["seed", "held_out", *first, *keys, f"stages.{name}.candidates.{candidate}"]
+        own = [f"stages.{name}.{k}" for k in type(stage).model_fields if k != "candidates" and k not in whole]
+        params = ["seed", "held_out", *first, *keys, *own, f"stages.{name}.candidates.{candidate}"]
         made[f"{name}-{candidate}"] = _stage(f"{name}-{candidate}", deps, params, metrics=["summary.json"], plots=plots)
     return made
 
@@ -153,6 +178,11 @@ def _paths(items: list[Any]) -> list[str]:
 
 def _out(name: str) -> str:
     return f"out/{name}/data"
+
+
+def _rows(recipe: Recipe, source: str) -> str:
+    """The rows of a source before curation."""
+    return _out(rows_step(source, recipe.sources[source].rewrites))
 
 
 def _questions(recipe: Recipe, path: str | None) -> str:

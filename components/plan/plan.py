@@ -58,7 +58,10 @@ def _line(name: str, config: TrainingConfig, recipe: Recipe, sizes: dict[str, in
     row = config.batch.max_tokens
     steps = config.schedule.steps
     tokens = None if steps is None else steps * (config.batch.packs or config.batch.samples or 0) * row
-    seen = sizes if config.objective == "lm" else {**sizes, "vision": 0, "connector": 0}  # text has no pictures
+    seen = {"lm": sizes, "text": {**sizes, "vision": 0, "connector": 0}, "contrastive": {**sizes, "connector": 0}}[config.objective]
+    work = work_per_token(recipe.model, seen, trained, row)
+    if config.objective == "contrastive":  # once forward for the embeddings, then as ever
+        work += work_per_token(recipe.model, seen, set(), row)
     memory = state_bytes(count, machine) + activation_bytes(recipe.model, row, machine, vision_learns="vision" in trained)
-    hours = None if tokens is None else gpu_hours(tokens * work_per_token(recipe.model, seen, trained, row), machine)
+    hours = None if tokens is None else gpu_hours(tokens * work, machine)
     return Line(name, count.trained, count.frozen, steps, tokens, memory, hours)

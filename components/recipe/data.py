@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints, model_validator
 
 from components.recipe.base import Section
+from components.recipe.rewrites import Rewrite
 
 Language = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}(-[A-Za-z0-9]{2,8})*$")]
 """A BCP 47 code, such as `en`, `zh` or `pt-BR`; `und` where nobody knows."""
@@ -55,6 +56,7 @@ class Source(Section):
     category: str = Field(default="general", description="what kind of data this is: caption, qa, ocr, text, ...")
     license: str = Field(default="unknown", description="licence of the rows that do not name their own")
     max_pixels: int = Field(default=50_000_000, gt=0, description="larger pictures are quarantined before they are decoded, pixels")
+    rewrites: list[Rewrite] = Field(default=[], description="how the rows are written anew before curation, in this order")
 
     @model_validator(mode="after")
     def _fits_together(self) -> "Source":

@@ -5,17 +5,18 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from components.recipe.base import Name, Section
-from components.recipe.curation import Curation, Grammar, Perplexity, TextAnswerable, stage_of
+from components.recipe.curation import Curation, Perplexity, stage_of
 from components.recipe.data import Source
 from components.recipe.draw import Draw
 from components.recipe.evaluation import Evaluate
 from components.recipe.gate import Gate
 from components.recipe.held_out import HeldOut
+from components.recipe.mixture import Fixed
 from components.recipe.model import Model
 from components.recipe.soup import Soup
 from components.recipe.training import Stage
 
-RESERVED = {"draw", "ingest", "curate", "soup", "evaluate", "package", "promote", "weights"}
+RESERVED = {"draw", "ingest", "rewrite", "curate", "soup", "evaluate", "package", "promote", "weights"}
 """Step names that a training stage may not take."""
 
 
@@ -64,8 +65,9 @@ class Recipe(Section):
             if stage is not None and not published and (stage not in self.stages or self.stages[stage].objective != "text"):
                 role = "scorer" if isinstance(f, Perplexity) else "judge"
                 raise ValueError(f"curation.filters: {f.kind}: {role} {stage!r} is not a stage with objective text")
-            if isinstance(f, Perplexity | TextAnswerable | Grammar):
-                self._known_sources(f"curation.filters: {f.kind}", f.sources)
+            self._known_sources(f"curation.filters: {f.kind}", getattr(f, "sources", None) or [])
+        mixture = self.curation.mixture
+        self._known_sources("curation.mixture", [*(mixture.sources or []), *mixture.repeats, *(mixture.shares if isinstance(mixture, Fixed) else [])])
         self._check_files()
         return self
 
@@ -85,8 +87,6 @@ class Recipe(Section):
         for where, run in runs.items():
             if run.init_from is not None and run.init_from not in earlier:
                 raise ValueError(f"{where}.init_from: {run.init_from!r} is not an earlier stage; earlier: {', '.join(earlier) or 'none'}")
-            if run.objective == "text" and set(run.trainable) != {"llm"}:
-                raise ValueError(f"{where}.trainable: objective text trains the llm group and nothing else")
             if run.objective != stage.objective or run.init_from != stage.init_from:
                 raise ValueError(f"{where}: a candidate may not change objective or init_from: a soup needs a common start")
             if run.batch.max_tokens > self.model.context:

@@ -78,12 +78,26 @@ class Optimizer(Section):
     clip: float = Field(default=1.0, gt=0, description="largest global gradient norm")
 
 
+class Contrastive(Section):
+    """Pictures against captions: a picture is the mean of its patches out of the tower, a caption the language model's state at its last token, each behind
+    a projection that only this stage has. What they are compared with are all samples of the step, on all ranks; equal captions are not told apart."""
+
+    loss: Literal["softmax", "sigmoid"] = Field(
+        default="softmax",
+        description="softmax: CLIP (arXiv 2103.00020), the scale at most 100; sigmoid: SigLIP (arXiv 2303.15343), with a learned bias",
+    )
+    width: int = Field(default=512, gt=0, description="size of the space that both are projected into")
+
+
 class TrainingConfig(Section):
     """One training run: a stage without candidates, or one candidate of a stage."""
 
-    objective: Literal["text", "lm"] = Field(
-        "lm", description="text: language modelling on the corpus text before curation, no pictures; lm: next-token loss on answers, given pictures"
+    objective: Literal["text", "lm", "contrastive"] = Field(
+        "lm",
+        description="text: language modelling on the corpus text before curation, no pictures; lm: next-token loss on answers, given pictures; "
+        "with template plain and the group vision, the tower learns by captioning; contrastive: a picture finds its caption among those of the step",
     )
+    contrastive: Contrastive | None = Field(default=None, description="of objective contrastive; null: its defaults")
     init_from: Name | None = Field(
         default=None, description="stage whose weights it starts from; null: random weights (the compiler fills in the stage before)"
     )
@@ -94,6 +108,22 @@ class TrainingConfig(Section):
     batch: Batch
     schedule: Schedule
     optimizer: Optimizer = Field(default_factory=Optimizer)
+
+    @model_validator(mode="after")
+    def _objective_fits(self) -> "TrainingConfig":
+        if self.objective == "text" and set(self.trainable) != {"llm"}:
+            raise ValueError("objective text trains the llm group and nothing else")
+        if self.objective != "contrastive":
+            if self.contrastive is not None:
+                raise ValueError(f"the section contrastive does not go with objective {self.objective}: leave it out")
+            return self
+        if "connector" in self.trainable:
+            raise ValueError("objective contrastive does not reach the connector: train vision, llm or both")
+        if self.data.template != "plain":
+            raise ValueError("objective contrastive compares pictures with the text of the answers alone: set data.template: plain")
+        if (self.batch.samples or 0) < 2:
+            raise ValueError("objective contrastive compares the samples of a step with each other: give batch.samples, two at least")
+        return self
 
 
 class Stage(TrainingConfig):

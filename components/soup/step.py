@@ -5,8 +5,8 @@ import shutil
 from dataclasses import asdict
 from pathlib import Path
 
+from components.data.benchmark import read
 from components.errors import DataError
-from components.evaluation.benchmark import read
 from components.evaluation.candidates import candidates, last_stage
 from components.evaluation.held_out import held_out_questions
 from components.evaluation.judging import judge

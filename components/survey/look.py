@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from components.data.benchmark import Question, read
 from components.data.canonical import IMAGE_MARK
 from components.data.encode import texts, upright_size
 from components.data.images import ImageError, decode
 from components.data.ingest import Ingest
 from components.errors import DataError
-from components.evaluation.benchmark import Question, read
 from components.evaluation.judging import judge
 from components.models.visual_plan import MAX_ASPECT
 from components.recipe.data import Format, Source

@@ -14,7 +14,6 @@ from torch._C._distributed_c10d import HashStore  # public as torch.distributed.
 from torch.utils import deterministic
 
 from components.errors import RecipeError
-from components.models.vlm import VLMForConditionalGeneration
 from components.profile import Profile
 from components.recipe.training import TrainingConfig
 
@@ -124,7 +123,7 @@ def leave() -> None:
         distributed.destroy_process_group()
 
 
-def build_engine(model: VLMForConditionalGeneration, optimizer: torch.optim.Optimizer, config: TrainingConfig, profile: Profile) -> Any:
+def build_engine(model: nn.Module, optimizer: torch.optim.Optimizer, config: TrainingConfig, profile: Profile) -> Any:
     """The DeepSpeed engine over `model`. Buffers (rotary frequencies) keep float32 whatever the precision of the weights."""
     engine: Any
     deepspeed = _import_deepspeed()

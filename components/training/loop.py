@@ -1,5 +1,6 @@
 """The training loop: one for all stages. A stage differs in what it trains and on what, never in how."""
 
+import contextlib
 import json
 import logging
 import math
@@ -13,13 +14,15 @@ from typing import Any
 import torch
 from torch import distributed
 
-from components.data.loader import Loader, StepBatch
+from components.data.loader import Loader
+from components.data.prefetch import batches
 from components.errors import PermanentError, TransientError
 from components.recipe.training import TrainingConfig
 from components.training import engine as engines
 from components.training.checkpoint import Checkpoints
 from components.training.exam import Exam
 from components.training.meter import History, Meter
+from components.training.objective import OBJECTIVES
 from components.training.optimizer import set_rates
 from components.training.schedule import factor
 
@@ -41,6 +44,7 @@ class Run:
     """processes, ZeRO stage, precision: a checkpoint of another layout cannot be resumed"""
     checkpoints: Checkpoints | None
     checkpoint_seconds: float
+    loader_workers: int = 0
 
 
 def fit(engine: Any, loader: Loader, exam: Exam, run: Run, stopped: Callable[[], bool]) -> History:
@@ -50,15 +54,18 @@ def fit(engine: Any, loader: Loader, exam: Exam, run: Run, stopped: Callable[[],
     Raises PermanentError when the loss is not a number; the weights of before that step are then lost on purpose.
     """
     start, history = _resume(engine, run)
-    meter = Meter(run.name, run.total, start, speaks=engines.rank() == 0)
+    objective = OBJECTIVES[run.config.objective]
     saved, saved_at = start, time.monotonic()
-    try:
+    with (
+        contextlib.closing(Meter(run.name, run.total, start, speaks=engines.rank() == 0)) as meter,
+        batches(loader, range(start, run.total), run.loader_workers) as ready,
+    ):
         for step in range(start, run.total):
             torch.manual_seed(step)  # nothing draws today; whatever will, draws the same after a resume
             rate = factor(run.config.schedule, step, run.total)
             set_rates(engine.basic_optimizer, rate)
-            batch = loader.step(step)
-            loss, stop, due = _agree(_backward(engine, batch), stopped(), time.monotonic() - saved_at >= run.checkpoint_seconds)
+            batch = meter.wait_for(ready)
+            loss, stop, due = _agree(objective.backward(engine, batch), stopped(), time.monotonic() - saved_at >= run.checkpoint_seconds)
             if not math.isfinite(loss):
                 raise PermanentError(f"{run.name}: the loss is {loss} at step {step + 1} of {run.total}: lower the learning rate or look at the stage's data")
             engine.step()
@@ -68,7 +75,7 @@ def fit(engine: Any, loader: Loader, exam: Exam, run: Run, stopped: Callable[[],
             history.samples += batch.num_samples
             meter.step(step + 1, loss, run.config.lr * rate, tokens=batch.num_tokens, samples=batch.num_samples)
             if step + 1 in exam.steps:
-                history.curve.append((step + 1, history.samples, *exam.take(engine)))
+                history.curve.append((step + 1, history.samples, *exam.take(engine, objective)))
             if run.checkpoints and step + 1 > saved and (stop or (due and step + 1 < run.total)):
                 _save(engine, run, step + 1, history)
                 saved, saved_at = step + 1, time.monotonic()
@@ -76,21 +83,8 @@ def fit(engine: Any, loader: Loader, exam: Exam, run: Run, stopped: Callable[[],
                 raise TransientError(
                     f"{run.name}: stopped, " + (f"step {saved} saved" if run.checkpoints else f"step {step + 1} lost: no place for checkpoints is set")
                 )
-    finally:
-        meter.close()
     logger.info("%s: optimizer state is %d bytes on this rank", run.name, engines.optimizer_bytes(engine))
     return history
-
-
-def _backward(engine: Any, batch: StepBatch) -> float:
-    """Runs this rank's micro-batches forward and backward; its part of the mean loss over all learned tokens of the step."""
-    total = 0.0
-    learned = max(1, batch.num_answer_tokens)
-    for micro in batch.micro_batches:
-        loss = engine(**micro.to(engine.device), use_cache=False, num_items_in_batch=learned).loss
-        engine.backward(loss * engines.num_ranks())  # the engine takes the mean over the ranks, we want the sum
-        total += loss.item()
-    return total
 
 
 def _agree(loss: float, stop: bool, due: bool) -> tuple[float, bool, bool]:

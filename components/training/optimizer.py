@@ -1,16 +1,24 @@
 """AdamW (Loshchilov and Hutter 2019) over the trainable module groups, each with its own rates; Muon for their matrices where the recipe says so."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
 
 import torch
 
 from components.errors import RecipeError
-from components.models.vlm import VLMForConditionalGeneration
-from components.recipe.training import TrainingConfig
+from components.models.vlm import GROUPS, VLMForConditionalGeneration
+from components.recipe.training import GroupRates, TrainingConfig
 
 TABLES = ("embed_tokens.weight", "lm_head.weight")
 """Matrices whose rows are tokens: Muon is not for them (Jordan et al. 2024)."""
+
+
+class Grouped(Protocol):
+    """Parameters in groups: the model's own, and maybe others, which always learn at the stage's rates."""
+
+    def groups(self) -> dict[str, list[str]]: ...
+
+    def named_parameters(self) -> Iterator[tuple[str, torch.nn.Parameter]]: ...
 
 
 class Together(torch.optim.Optimizer):
@@ -54,7 +62,7 @@ def freeze(model: VLMForConditionalGeneration, config: TrainingConfig) -> None:
         getattr(model, group).train(group in config.trainable)
 
 
-def parameter_groups(model: VLMForConditionalGeneration, config: TrainingConfig, muon: bool = False) -> list[dict[str, Any]]:
+def parameter_groups(model: Grouped, config: TrainingConfig, muon: bool = False) -> list[dict[str, Any]]:
     """Optimizer groups of AdamW, or those of Muon, in a fixed order: per module group the decayed, then the others. `peak_lr` is the peak learning rate.
 
     Weight decay applies to matrices (two or more dimensions, embeddings included), not to biases and norms, as is usual since
@@ -63,9 +71,9 @@ def parameter_groups(model: VLMForConditionalGeneration, config: TrainingConfig,
     parameters = dict(model.named_parameters())
     result: list[dict[str, Any]] = []
     for group, names in model.groups().items():
-        if group not in config.trainable:
+        if group in GROUPS and group not in config.trainable:
             continue
-        rates = config.trainable[group]
+        rates = config.trainable.get(group, GroupRates())  # pyright: ignore[reportArgumentType, reportCallIssue]
         lr = config.lr if rates.lr is None else rates.lr
         peak = lr / config.lr * (config.optimizer.muon or 0) if muon else lr
         decay = config.weight_decay if rates.weight_decay is None else rates.weight_decay
@@ -75,14 +83,16 @@ def parameter_groups(model: VLMForConditionalGeneration, config: TrainingConfig,
             chosen = [
                 parameters[n]
                 for n in names
-                if (parameters[n].ndim >= 2) == matrices and (config.optimizer.muon is not None and parameters[n].ndim == 2 and not n.endswith(TABLES)) == muon
+                if parameters[n].requires_grad
+                and (parameters[n].ndim >= 2) == matrices
+                and (config.optimizer.muon is not None and parameters[n].ndim == 2 and not n.endswith(TABLES)) == muon
             ]
             if chosen:
                 result.append({"params": chosen, "lr": peak, "peak_lr": peak, "weight_decay": decay if matrices else 0.0})
     return result
 
 
-def build_optimizer(model: VLMForConditionalGeneration, config: TrainingConfig) -> torch.optim.Optimizer:
+def build_optimizer(model: Grouped, config: TrainingConfig) -> torch.optim.Optimizer:
     """The optimizer of a stage; `freeze` comes first."""
     groups = parameter_groups(model, config)
     adamw = torch.optim.AdamW(groups, lr=config.lr, betas=config.optimizer.betas, eps=config.optimizer.eps, fused=True) if groups else None

@@ -4,6 +4,7 @@ import csv
 import json
 import logging
 import os
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 
-from components.data.encode import Pictures, Sample, encode, read_rows, read_split, texts, without_images
+from components.data.encode import Pictures, Sample, encode_all, read_rows, read_split, texts, without_images
 from components.data.loader import Loader
 from components.data.sampler import Order
 from components.errors import DataError, PermanentError, RecipeError
@@ -31,6 +32,7 @@ from components.training.checkpoint import Checkpoints
 from components.training.exam import Exam
 from components.training.loop import Run, fit
 from components.training.meter import History
+from components.training.objective import OBJECTIVES
 from components.training.optimizer import build_optimizer, freeze, set_rates
 from components.training.schedule import num_steps
 from components.training.stop import StopSignal
@@ -70,13 +72,13 @@ class Start:
     """ids of rows that are longer than a packed sequence may be"""
 
 
-def begin(step: Step, config: TrainingConfig) -> Start:
+def begin(step: Step, config: TrainingConfig, workers: int = 0) -> Start:
     """Reads the stage's rows and its start: the weights of `init_from`, public ones, or random ones with a tokenizer trained on these rows.
 
-    Raises DataError for rows or a model folder that cannot be used.
+    `workers` processes encode the rows, or this one. Raises DataError for rows or a model folder that cannot be used.
     """
     text_only = config.objective == "text"
-    folders = [step.input(f"ingest-{s}") if text_only else step.input("curate") / s for s in config.data.sources]
+    folders = [step.rows(s) if text_only else step.input("curate") / s for s in config.data.sources]
     held_out = step.config("held_out", HeldOut)
     rows = read_rows(folders, config.data.percent, config.data.subset_seed, held_out)
     held = _some(read_split(folders, "selection", held_out)) if held_out.selection else []
@@ -91,7 +93,9 @@ def begin(step: Step, config: TrainingConfig) -> Start:
             model, processor = build_model(parts, tokenizer, step.seed), build_processor(parts, tokenizer)
     except ModelError as error:
         raise DataError(str(error)) from error
-    encoded = [encode(row, processor, config.data.template) for row in rows]
+    if config.objective == "contrastive":
+        _check_pairs([*rows, *held])
+    encoded = encode_all(rows, processor, config.data.template, workers)
     samples = [s for s in encoded if len(s) <= config.batch.max_tokens]
     left_out = [s.id for s in encoded if len(s) > config.batch.max_tokens]
     if left_out:
@@ -101,7 +105,7 @@ def begin(step: Step, config: TrainingConfig) -> Start:
         )
     if not samples:
         raise DataError(f"{step.name}: all {len(encoded)} rows have more tokens than stages.{step.kind}.batch.max_tokens = {config.batch.max_tokens}: raise it")
-    examined = [s for s in (encode(row, processor, config.data.template) for row in held) if len(s) <= config.batch.max_tokens]
+    examined = [s for s in encode_all(held, processor, config.data.template) if len(s) <= config.batch.max_tokens]
     return Start(model, processor, samples, examined, left_out)
 
 
@@ -110,6 +114,13 @@ def _start_folder(step: Step, config: TrainingConfig) -> Path | None:
     if config.init_from:
         return step.input(config.init_from)
     return step.input("weights") if step.config("model", Model).weights else None
+
+
+def _check_pairs(rows: list[dict[str, Any]]) -> None:
+    """Raises DataError for a row without a picture."""
+    for row in rows:
+        if not row["images"]:
+            raise DataError(f"{row['source']}: row {row['id']} has no picture: objective contrastive compares pictures with captions, leave this source out")
 
 
 def _some(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -122,18 +133,20 @@ def train(step: Step, profile: Profile) -> None:
     """The work of this rank; rank 0 writes the outputs. Raises StockpotError for what a user can mend or try again."""
     config = stage_config(step)
     engines.join(profile)
-    start = begin(step, config)
+    start = begin(step, config, profile.loader_workers)
     freeze(start.model, config)
-    optimizer = build_optimizer(start.model, config)
+    learner = OBJECTIVES[config.objective].learner(start.model, config, step.seed)
+    optimizer = build_optimizer(learner, config)
     set_rates(optimizer, 0)
-    engine = engines.build_engine(start.model, optimizer, config, profile)
+    engine = engines.build_engine(learner, optimizer, config, profile)
     loader = build_loader(start.samples, Pictures(start.processor, augment=config.data.augment, seed=step.seed), step, config)
     total = num_steps(config.schedule, loader.units_per_epoch, loader.units_per_step)
     exam = Exam(build_loader(start.held_out, Pictures(start.processor), step, config).all() if start.held_out else [], total)
     place = os.environ.get("STOCKPOT_CKPT")
     layout = {"processes": engines.num_ranks(), "zero_stage": profile.zero_stage, "precision": profile.precision}
+    run = Run(step.name, config, total, layout, Checkpoints(place) if place else None, profile.checkpoint_seconds, profile.loader_workers)
     with StopSignal() as stopped:
-        history = fit(engine, loader, exam, Run(step.name, config, total, layout, Checkpoints(place) if place else None, profile.checkpoint_seconds), stopped)
+        history = fit(engine, loader, exam, run, stopped)
     trained = engines.trained_weights(engine)
     if engines.rank() == 0:
         write_model(step, config, start, trained)
@@ -156,22 +169,27 @@ def build_loader(samples: list[Sample], pictures: Pictures, step: Step, config: 
     )
 
 
-def _frozen(step: Step, config: TrainingConfig, start: Start) -> dict[str, torch.Tensor]:
-    """The weights of the frozen groups, from where they came: under bf16 or ZeRO 3 the engine's copy is rounded or in pieces."""
+def _frozen(step: Step, config: TrainingConfig, start: Start, trained: Collection[str]) -> dict[str, torch.Tensor]:
+    """The weights that were not trained, from where they came: under bf16 or ZeRO 3 the engine's copy is rounded or in pieces."""
     if folder := _start_folder(step, config):
         model, _ = load_model(folder)
     else:
         model = build_model(step.config("model", Model), start.processor.tokenizer, step.seed)
     weights = model.state_dict()
-    return {name: weights[name] for group, names in model.groups().items() if group not in config.trainable for name in names}
+    return {name: weights[name] for names in model.groups().values() for name in names if name not in trained}
 
 
 def write_model(step: Step, config: TrainingConfig, start: Start, trained: dict[str, torch.Tensor]) -> None:
-    """The model folder. Frozen weights are written as they were read. Raises PermanentError when a trained weight is not finite."""
+    """The model folder. Frozen weights are written as they were read, what is not of the model is left out.
+
+    Raises PermanentError when a trained weight is not finite.
+    """
     for name, weight in trained.items():
         if not weight.isfinite().all():
             raise PermanentError(f"{step.name}: {name} is not finite after training: lower the learning rate")
-    save_model(start.model.config, start.processor, step.data, {**_frozen(step, config, start), **trained})
+    known = {name for names in start.model.groups().values() for name in names}
+    trained = {own: weight for name, weight in trained.items() if (own := name.removeprefix("model.")) in known}
+    save_model(start.model.config, start.processor, step.data, {**_frozen(step, config, start, trained), **trained})
 
 
 def write_record(step: Step, config: TrainingConfig, start: Start, history: History, runtime: dict[str, Any]) -> None:

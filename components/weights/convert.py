@@ -44,8 +44,7 @@ def convert(layout: Layout, source: Path, target: Path, dtype: torch.dtype | Non
 def _write(layout: Layout, folder: Path, checkpoint: Checkpoint, entries: dict[str, Entry], shard_bytes: int) -> None:
     written = from_b(layout, entries, checkpoint.shape)
     if layout == "stockpot":
-        weights = {name: entry.load() for name, entry in written.items()}
-        _save_own(checkpoint.config, checkpoint.processor, folder, weights)
+        _save_own(checkpoint.config, checkpoint.processor, folder, written)
         return
     dtype = str(next(iter(entries.values())).dtype).removeprefix("torch.")
     write_public(folder, checkpoint.config, checkpoint.processor, layout, dtype)

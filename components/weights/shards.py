@@ -1,5 +1,6 @@
 """Sharded safetensors as a stream: names and shapes first, a tensor when it is asked for, a shard in memory when it is written."""
 
+import hashlib
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -14,6 +15,7 @@ from components.errors import DataError
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 SHARD_BYTES = 5_000_000_000
+CHUNK = 1 << 24
 DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 
 
@@ -99,7 +101,7 @@ def renamed(entry: Entry, name: str) -> Entry:
 
 def cast(entry: Entry, dtype: torch.dtype) -> Entry:
     """The same tensor in another dtype."""
-    return replace(entry, dtype=dtype, load=lambda: entry.load().to(dtype))
+    return entry if entry.dtype == dtype else replace(entry, dtype=dtype, load=lambda: entry.load().to(dtype))
 
 
 def write_shards(entries: Iterable[Entry], folder: Path, shard_bytes: int = SHARD_BYTES) -> None:
@@ -121,3 +123,18 @@ def write_shards(entries: Iterable[Entry], folder: Path, shard_bytes: int = SHAR
         weight_map = {entry.name: name for name, shard in zip(names, shards, strict=True) for entry in shard}
         index = {"metadata": {"total_size": sum(entry.nbytes for entry in entries)}, "weight_map": dict(sorted(weight_map.items()))}
         (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+
+
+def digests_of_shards(folder: Path, prefixes: tuple[str, ...]) -> list[str]:
+    """The lines that `sha256sum *.safetensors` prints for the shards that hold tensors with one of the prefixes. Raises DataError for one that is missing."""
+    lines = []
+    for name in named_shards(folder, prefixes):
+        shard = hashlib.sha256()
+        try:
+            with (folder / name).open("rb") as file:
+                while block := file.read(CHUNK):
+                    shard.update(block)
+        except OSError as error:
+            raise DataError(f"{folder / name}: the weights are missing: fetch the checkpoint again") from error
+        lines.append(f"{shard.hexdigest()}  {name}")
+    return lines

@@ -1,16 +1,18 @@
 """Where a public checkpoint comes from: a local folder, `s3://bucket/prefix`, or the Hugging Face hub (`org/name`, `org/name@revision`)."""
 
+import hashlib
 import logging
 import re
 from pathlib import Path
 
 from components.errors import DataError, SetupError, TransientError
+from components.recipe.published import Published
 from components.storage import open_storage
-from components.weights.shards import named_shards
+from components.weights.shards import digests_of_shards, named_shards
 
 logger = logging.getLogger(__name__)
 
-FILES = ("*.json", "merges.txt")
+FILES = ("*.json", "merges.txt", "chat_template.jinja")
 """What a checkpoint needs besides its shards. Pickles and remote code are left where they are."""
 
 
@@ -69,3 +71,16 @@ def _from_hub(source: str, prefixes: tuple[str, ...]) -> Path:
         raise DataError(f"{source}: there is no such model or revision on the hub") from error
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise TransientError(f"{source}: the hub does not answer, and the model is not in its cache: {' '.join(str(error).split())[:200]}") from error
+
+
+def checked_digest(public: Published, folder: Path, prefixes: tuple[str, ...]) -> str:
+    """What `sha256sum *.safetensors | sha256sum` prints for the shards that hold tensors with one of the prefixes (hex).
+
+    Raises DataError that names it, the one that the recipe expects, and those of the files.
+    """
+    lines = digests_of_shards(folder, prefixes)
+    found = hashlib.sha256("".join(f"{line}\n" for line in lines).encode()).hexdigest()
+    if public.digest not in (None, found):
+        files = "; ".join(lines)
+        raise DataError(f"{public.source}: the weights' digest is {found}, the recipe says {public.digest}: they are not what the recipe means ({files})")
+    return found

@@ -1,6 +1,5 @@
 """Step `weights`: public weights as a model folder that training starts from. A part that the recipe does not name starts at random."""
 
-import hashlib
 import json
 import logging
 import tempfile
@@ -19,13 +18,13 @@ from components.models.errors import ModelError
 from components.models.json_file import read_json
 from components.models.tokenizer import IMAGE_PAD
 from components.models.vlm import VLMForConditionalGeneration
-from components.recipe.model import Model, Published
+from components.recipe.model import Model
 from components.step import Step
 from components.weights.checkpoint import Checkpoint, expectation, open_checkpoint
 from components.weights.layouts import check, from_b
 from components.weights.public_config import read_tokenizer
-from components.weights.shards import Entry, named_shards, read_shards, renamed
-from components.weights.sources import fetch
+from components.weights.shards import Entry, cast, read_shards, renamed
+from components.weights.sources import checked_digest, fetch
 
 logger = logging.getLogger(__name__)
 
@@ -44,50 +43,28 @@ TRAINED_WITH = {
 }
 """The same, for what a whole checkpoint must have as well."""
 """Key of a public configuration -> key of the recipe's section. They are compared, because equal shapes do not mean equal heads."""
-CHUNK = 1 << 24
 
 
 def run(step: Step) -> None:
-    """Writes the model folder (float32) and summary.json. Raises DataError for a checkpoint that is not what the recipe says."""
+    """Writes the model folder (float32), a tensor in memory at a time, and summary.json. Raises DataError for a checkpoint that is not what the recipe says."""
     model = step.config("model", Model)
     assert model.weights is not None
     parts = model.weights.parts
     with tempfile.TemporaryDirectory(dir=".") as cache:
         folders = {part: fetch(public.source, Path(cache), PREFIXES[part]) for part, public in parts.items()}
-        digests = {part: digest(folders[part], PREFIXES[part]) for part in parts}
-        for part, public in parts.items():
-            _check_digest(public, digests[part])
+        digests = {part: checked_digest(public, folders[part], PREFIXES[part]) for part, public in parts.items()}
         tokenizer = read_tokenizer(folders.get("whole") or folders["llm"])
         config = vlm_config(model, model.llm.vocab, tokenizer.get_vocab().get(IMAGE_PAD, -1))
         found = {part: _whole(folder, config) if part == "whole" else _part(part, folder, model, config) for part, folder in folders.items()}
-        weights = {name: entry.load().float() for entries in found.values() for name, entry in entries.items()}
-        drawn = {name: tensor for name, tensor in _drawn(model, tokenizer, step.seed).items() if name not in weights}
+        weights = {name: cast(entry, torch.float32) for entries in found.values() for name, entry in entries.items()}
+        missing = shapes(config).keys() - weights.keys()
+        drawn = {name: tensor for name, tensor in _drawn(model, tokenizer, step.seed).items() if name in missing} if missing else {}
         try:
             save_model(config, build_processor(model, tokenizer), step.data, weights | drawn)
         except ModelError as error:
             raise DataError(f"model.weights: {error}") from error
     summary = {part: {"source": parts[part].source, "digest": digests[part], "tensors": len(found[part])} for part in parts}
     step.side("summary.json").write_text(json.dumps({"parts": summary, "drawn_tensors": len(drawn)}, indent=2) + "\n", encoding="utf-8")
-
-
-def digest(folder: Path, prefixes: tuple[str, ...]) -> str:
-    """What `sha256sum *.safetensors | sha256sum` prints for the shards that hold tensors with one of the prefixes (hex)."""
-    whole = hashlib.sha256()
-    for name in named_shards(folder, prefixes):
-        shard = hashlib.sha256()
-        try:
-            with (folder / name).open("rb") as file:
-                while block := file.read(CHUNK):
-                    shard.update(block)
-        except OSError as error:
-            raise DataError(f"{folder / name}: the weights are missing: fetch the checkpoint again") from error
-        whole.update(f"{shard.hexdigest()}  {name}\n".encode())
-    return whole.hexdigest()
-
-
-def _check_digest(public: Published, found: str) -> None:
-    if public.digest is not None and public.digest != found:
-        raise DataError(f"{public.source}: the weights' digest is {found}, the recipe says {public.digest}: they are not what the recipe means")
 
 
 def _whole(folder: Path, config: VLMConfig) -> dict[str, Entry]:

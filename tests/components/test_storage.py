@@ -10,6 +10,7 @@ from moto.server import ThreadedMotoServer
 
 from components.errors import SetupError, TransientError
 from components.storage import S3, Storage, get_verified, open_storage, sha256
+from tests.fakes.fault_proxy import fault_proxy
 from tests.s3_server import S3Server
 
 
@@ -93,6 +94,18 @@ def test_a_bucket_that_does_not_answer_is_transient_and_a_refusal_is_not(monkeyp
     for use in (lambda store: store.get("key"), lambda store: store.put_new("key", b""), lambda store: store.list("")):
         with pytest.raises(SetupError, match=r"s3://never-made/.*: there is no such bucket"):
             use(open_storage("s3://never-made"))
+
+
+def test_a_body_that_ends_in_the_middle_is_worth_another_try(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    with fault_proxy(s3_server.endpoint) as proxy:
+        for key, value in s3_server.env(endpoint=proxy.url).items():
+            monkeypatch.setenv(key, value)
+        store = open_storage(f"s3://{s3_server.new_bucket()}/p")
+        store.put_new("a", b"0" * 1000)
+        proxy.cuts(1, 1.0)
+        with pytest.raises(TransientError, match=r"STOCKPOT_STORE s3://.*/p/a: .*: try again later"):
+            store.get("a")
+        assert store.get("a") == b"0" * 1000
 
 
 def test_a_profile_has_the_credentials_and_the_endpoint(s3_server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

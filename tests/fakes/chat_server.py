@@ -1,5 +1,7 @@
 """A server that speaks OpenAI's chat-completions protocol on loopback: checks key, model and request, answers by a function, fails on demand."""
 
+import base64
+import io
 import json
 import threading
 import time
@@ -7,15 +9,26 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from PIL import Image
+
 Fault = tuple[str, Any]
 """("status", 429 | 500 | ...), ("slow", seconds), ("garbage", body), ("hang up", None), ("retry after", seconds: a 429 that says when)."""
 
 
-class ChatServer:
-    """A context manager. `answer(prompt)` gives the reply, None a completion without text; `faults` are what the next requests meet, in order."""
+class RequestError(ValueError):
+    """What the server answers with HTTP 400."""
 
-    def __init__(self, answer: Callable[[str], str | None], model: str = "judge", key: str | None = None):
-        self.answer, self.model, self.key = answer, model, key
+
+class ChatServer:
+    """A context manager. `answer(prompt)` gives the reply, None a completion without text; `faults` are what the next requests meet, in order.
+
+    `sees`: the answer is `answer(prompt, pictures)`; without it a picture is refused. `structured`: whether it knows `response_format`.
+    A reply of more words than `max_tokens` is cut off. `broken`: a prompt with such words is always answered with HTTP 500.
+    """
+
+    def __init__(self, answer: Callable[..., str | None], model: str = "judge", key: str | None = None, *, sees: bool = False, structured: bool = True):
+        self.answer, self.model, self.key, self.sees, self.structured = answer, model, key, sees, structured
+        self.broken: str | None = None
         self.faults: list[Fault] = []
         self.requests: list[dict[str, Any]] = []
         self.most_at_once = self._now = 0
@@ -79,13 +92,33 @@ class ChatServer:
             return 401, json.dumps({"error": {"message": "wrong key"}})
         if body.get("model") != self.model:
             return 404, json.dumps({"error": {"message": f"no such model {body.get('model')}"}})
-        messages = body.get("messages")
-        if not messages or any(set(m) != {"role", "content"} for m in messages):
-            return 400, json.dumps({"error": {"message": "messages are missing"}})
-        reply = self.answer(messages[-1]["content"])
-        message = {"role": "assistant", "content": reply}
-        choice = {"index": 0, "message": message, "finish_reason": "stop"}
+        try:
+            prompt, pictures = self._read(body)
+        except RequestError as error:
+            return 400, json.dumps({"error": {"message": str(error)}})
+        if self.broken is not None and self.broken in prompt:
+            return 500, json.dumps({"error": {"message": "broken"}})
+        reply = self.answer(prompt, pictures) if self.sees else self.answer(prompt)
+        words = (reply or "").split(" ")
+        cut = len(words) > body["max_tokens"]
+        message = {"role": "assistant", "content": " ".join(words[: body["max_tokens"]]) if cut else reply}
+        choice = {"index": 0, "message": message, "finish_reason": "length" if cut else "stop"}
         return 200, json.dumps({"id": "chatcmpl-1", "object": "chat.completion", "created": 0, "model": self.model, "choices": [choice]})
+
+    def _read(self, body: dict[str, Any]) -> tuple[str, list[Image.Image]]:
+        """The text of the last message, and all pictures. Raises RequestError."""
+        messages = body.get("messages")
+        if not messages or any(set(m) != {"role", "content"} or m["role"] not in ("system", "user", "assistant") for m in messages):
+            raise RequestError("messages are missing")
+        if "response_format" in body and not self.structured:
+            raise RequestError("response_format is not supported")
+        if "response_format" in body and body["response_format"]["json_schema"]["schema"]["type"] != "object":
+            raise RequestError("response_format: no schema of an object")
+        pictures = [_picture(part) for m in messages if isinstance(m["content"], list) for part in m["content"] if part["type"] != "text"]
+        if pictures and not self.sees:
+            raise RequestError("this model sees no pictures")
+        last = messages[-1]["content"]
+        return (last if isinstance(last, str) else "".join(part["text"] for part in last if part["type"] == "text")), pictures
 
     def __enter__(self) -> "ChatServer":
         threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True).start()
@@ -94,3 +127,15 @@ class ChatServer:
     def __exit__(self, *_: Any) -> None:
         self._http.shutdown()
         self._http.server_close()
+
+
+def _picture(part: dict[str, Any]) -> Image.Image:
+    head, _, data = part["image_url"]["url"].partition(",")
+    try:
+        image = Image.open(io.BytesIO(base64.b64decode(data, validate=True)))
+        image.load()
+    except (ValueError, OSError) as error:
+        raise RequestError(f"image_url: {error}") from error
+    if head != f"data:image/{str(image.format).lower()};base64":
+        raise RequestError(f"image_url: {head} is a {image.format}")
+    return image

@@ -28,6 +28,8 @@ class FaultProxy:
             def handle(self) -> None:
                 with contextlib.suppress(OSError):
                     self.proxy.pass_on(self)
+                with contextlib.suppress(OSError):
+                    self.connection.shutdown(socket.SHUT_RDWR)  # `_pump` still reads from it: closing the file would wait for that, and so would the client
 
         class Server(socketserver.ThreadingTCPServer):
             daemon_threads, allow_reuse_address, request_queue_size = True, True, 128
@@ -57,6 +59,9 @@ class FaultProxy:
             threading.Thread(target=_pump, args=(client.rfile, server), daemon=True).start()
             answer = server.makefile("rb")
             head = _head(answer)
+            while head.startswith(b"HTTP/1.1 1"):  # `100 Continue`: the answer itself is still to come
+                client.wfile.write(head)
+                head = _head(answer)
             client.wfile.write(_closing(head))
             length = int((re.search(rb"\r\nContent-Length: *(\d+)", head, re.IGNORECASE) or [b"", b"0"])[1])
             whole = not length or asked.startswith(b"HEAD") or not head.startswith(b"HTTP/1.1 20")
@@ -66,7 +71,6 @@ class FaultProxy:
                 left -= len(piece) if left >= 0 else 0
                 if left == 0:
                     break
-            client.connection.shutdown(socket.SHUT_RDWR)  # the other direction is still being read: closing alone would wait for it
 
 
 def _head(stream: Any) -> bytes:

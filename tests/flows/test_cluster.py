@@ -16,6 +16,8 @@ from typing import Any
 
 import pytest
 
+import benchmarks.project
+from benchmarks import cluster_faults
 from components.errors import TransientError
 from components.pipeline.graph import compile_recipe
 from components.pipeline.opening import open_pipeline
@@ -132,6 +134,25 @@ def test_training_goes_on_in_the_next_pod_bit_by_bit(finished: tuple[Project, En
         assert steps() == []
     with open_pipeline(compiled, local.root, local.root / ".stockpot", str(tmp_path / "store"), Runtime()) as pipeline:
         assert pipeline.ensure("llm", records, lambda _: None).record == record
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_whatever_happens_to_a_run_it_ends_as_the_local_one(
+    finished: tuple[Project, Ended], tmp_path: Path, s3_server: S3Server, prefect_server: dict[str, str]
+) -> None:
+    """Two runs of the campaign: flow killed, pod killed, pod evicted, API server out of order, answers of the store cut."""
+    done = benchmarks.project.Project(finished[0].root, finished[0].environment)
+    local = cluster_faults.template(done, tmp_path / "local")
+    local.run("stockpot", "run", "micro", *cluster_faults.OVERRIDES, "--use", "--json", env=prefect_server).must("a finished chain")
+    for number in range(2):
+        there = cluster_faults.template(done, tmp_path / f"run-{number}")
+        figures = cluster_faults.trial(number, there, s3_server, prefect_server, tmp_path / f"cloud-{number}")
+        assert figures["code"] == 0, figures["outcome"]
+        assert figures["outcome"] == cluster_faults.outcome(local)
+        assert (figures["adopted"], figures["doubled"], figures["jobs_left"], figures["units"]) == (3, 0, 0, 6)
+        assert figures["resumed"] >= 1  # a pod that is told to go may just be done
+        assert figures["bodies_cut"] > 0
 
 
 # -- bad input -------------------------------------------------------------------------------------------------------------------

@@ -1,17 +1,21 @@
-"""LLaVA-1.5 and InternVL-1.5, as small as the micro recipe, from raw data to a registered model."""
+"""LLaVA-1.5, InternVL-1.5, and a tower that learns from pairs first, as small as the micro recipe, from raw data to a registered model."""
 
 import pytest
 from PIL import Image
 
+from tests.components.training.test_contrastive import vision
 from tests.components.training.test_systems import SYSTEMS
 from tests.conftest import Project
 
 pytestmark = pytest.mark.slow
 
 
-@pytest.mark.parametrize("system", ["llava", "internvl"])
+RECIPES = {"llava": SYSTEMS["llava"], "internvl": SYSTEMS["internvl"], "contrastive": [vision("softmax"), "held_out={selection: 10}"]}
+
+
+@pytest.mark.parametrize("system", RECIPES)
 def test_a_neighbours_recipe_ends_with_a_registered_model(fresh: Project, system: str) -> None:
-    overrides = [argument for override in SYSTEMS[system] for argument in ("--set", override)]
+    overrides = [argument for override in RECIPES[system] for argument in ("--set", override)]
     ended = fresh.stockpot("run", "micro", *overrides, "--json")
     assert ended.code == 0, ended.err
     assert {"soup", "evaluate", "package", "promote"} <= {name for name, state in ended.states.items() if state == "ran"}

@@ -4,12 +4,16 @@ import json
 import shutil
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from components.curation import curate
+from components.curation.filter import RowFilter, verdicts
+from components.curation.filters import FILTERS
+from components.curation.row import Row
 from components.data import draw, ingest
 from components.data.canonical import read_shards
 from components.errors import DataError, RecipeError
@@ -74,10 +78,12 @@ def test_every_row_ends_in_one_place_with_its_verdicts_and_is_counted(project):
         "detail": quarantine()[2]["detail"],
     }
     assert "a5-0.png" in quarantine()[2]["detail"]
-    keep = {"action": "keep", "score": None, "reason": ""}
+    keep = {"action": "keep", "score": None, "reason": "", "detail": "", "before": None}
     valid, first = {"filter": "image_validity", "version": "1"}, {"filter": "exact_duplicates", "version": "1"}
     assert kept("a")[0]["verdicts"] == [{**valid, **keep}, {**first, **keep}]
-    assert kept("dropped")[0]["verdicts"] == [{**valid, **keep}, {**first, "action": "drop", "score": None, "reason": "exact_duplicate"}]
+    repeated = {**keep, "action": "drop", "reason": "exact_duplicate", "detail": "as a/a1"}
+    assert kept("dropped")[0]["verdicts"] == [{**valid, **keep}, {**first, **repeated}]
+    rest = {"tagged": 0, "fixed": 0, "unjudged": 0, "threshold": None}
     assert counts == {
         "rows_in": 12,
         "rows_kept": 7,
@@ -89,8 +95,8 @@ def test_every_row_ends_in_one_place_with_its_verdicts_and_is_counted(project):
             "b": {"rows_in": 3, "rows_kept": 2, "quarantined": 0, "dropped": 1},
         },
         "filters": [
-            {"kind": "image_validity", "version": "1", "seen": 10, "kept": 9, "dropped": 0, "quarantined": 1, "tagged": 0, "no_verdict": 0, "threshold": None},
-            {"kind": "exact_duplicates", "version": "1", "seen": 9, "kept": 7, "dropped": 2, "quarantined": 0, "tagged": 0, "no_verdict": 0, "threshold": None},
+            {"kind": "image_validity", "version": "1", "seen": 10, "kept": 9, "dropped": 0, "quarantined": 1, **rest},
+            {"kind": "exact_duplicates", "version": "1", "seen": 9, "kept": 7, "dropped": 2, "quarantined": 0, **rest},
         ],
     }
 
@@ -137,10 +143,55 @@ def test_tagged_rows_stay_are_counted_and_carry_the_verdict(project, monkeypatch
         counts = run(["a"], [judged, *BOTH])
         dropping = run(["a"], [{**judged, "action": "drop"}, *BOTH])
     first = counts["filters"][0]
-    assert (first["seen"], first["kept"], first["tagged"], first["dropped"], first["no_verdict"]) == (11, 11, 1, 0, 0)
+    assert (first["seen"], first["kept"], first["tagged"], first["dropped"], first["unjudged"]) == (11, 11, 1, 0, 0)
     assert counts["by_reason"] == {"exact_duplicate": 5}
     assert (dropping["rows_kept"], dropping["by_reason"]) == (counts["rows_kept"] - 1, {"exact_duplicate": 5, "text_answerable": 1})
     assert [v["action"] for v in read_shards(Path("out/curate/data/dropped")).to_pylist()[-1]["verdicts"]] == ["drop"]
+
+
+class Corrected(RowFilter):
+    """Corrects a word."""
+
+    kind = "corrected"
+    version = "1"
+    fact_type = pa.string()
+
+    def fact(self, row: Row) -> str:
+        return row.messages[1]["content"]
+
+    def judge(self, rows: pa.Table) -> pa.Table:
+        said = [[{"role": "user", "content": "What?"}, {"role": "assistant", "content": "red"}] if s == "rde" else None for s in rows["facts"].to_pylist()]
+        actions = ["fix" if s else "keep" for s in said]
+        return verdicts(actions, [None] * len(said), ["misspelt" if s else "" for s in said], messages=said)
+
+
+@pytest.mark.parametrize("order", [["image_validity", "exact_duplicates"], ["exact_duplicates", "image_validity"]])
+def test_a_fixed_row_stays_later_filters_see_what_it_says_now_and_it_carries_what_it_said(project, monkeypatch, order):
+    monkeypatch.setitem(FILTERS, "image_validity", Corrected)
+    ingested("a", [row("a0", "red"), row("a1", "blue"), row("a2", "rde"), row("a3", "rde"), row("a4", "green")])
+    scorer(Path("out/llm/data"), ["red", "blue"])
+    counts = run(["a"], [*({"kind": kind} for kind in order), {"kind": "perplexity", "sources": ["a"], "keep_percent": 100}])
+    misspelt, right = row("", "rde")["messages"], row("", "red")["messages"]
+    if order[0] == "image_validity":
+        assert (ids(kept("a")), ids(kept("dropped"))) == (["a0", "a1", "a4"], ["a2", "a3"])
+        fixed = kept("dropped")[0]
+    else:
+        assert (ids(kept("a")), ids(kept("dropped"))) == (["a0", "a1", "a2", "a4"], ["a3"])
+        fixed = kept("a")[2]
+        assert fixed["verdicts"][2]["score"] == kept("a")[0]["verdicts"][2]["score"]
+    number = order.index("image_validity")
+    assert fixed["messages"] == right
+    assert fixed["verdicts"][number] == {
+        "filter": "corrected",
+        "version": "1",
+        "action": "fix",
+        "score": None,
+        "reason": "misspelt",
+        "detail": "",
+        "before": misspelt,
+    }
+    assert [v["before"] for v in fixed["verdicts"][number + 1 :]] == [None] * len(fixed["verdicts"][number + 1 :])
+    assert counts["filters"][number]["fixed"] == (2 if number == 0 else 1)
 
 
 def test_no_filters_keep_everything(project):

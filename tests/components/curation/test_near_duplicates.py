@@ -3,14 +3,16 @@
 import io
 import random
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw, ImageEnhance
 
-from components.curation.minhash import jaccard, neighbourhoods, shingles
+from components.curation.minhash import BANDS, bands, jaccard, neighbourhoods, shingles
 from components.curation.near_duplicates import NearDuplicates
+from components.curation.row import Row
 from components.curation.words import words
 from components.recipe.curation import NearDuplicates as Config
 from components.step import Step
@@ -20,7 +22,7 @@ from tests.components.curation.corpora import row, table
 def judge(rows: list[dict], **config) -> list[dict]:
     shown = table(rows)
     judging = NearDuplicates(Config(**config), Step("curate", {}))
-    facts = pa.concat_arrays([judging.facts(shown.slice(0, 3)), judging.facts(shown.slice(3))])
+    facts = pa.array([judging.fact(Row(r)) for r in rows], type=judging.fact_type)
     return judging.judge(shown.select(["id", "source", "language"]).append_column("facts", facts)).to_pylist()
 
 
@@ -109,6 +111,10 @@ def test_words_of_any_script():
     assert words(" .") == []
 
 
+def numbers_of(texts: list[str]) -> list[int]:
+    return neighbourhoods(np.frombuffer(b"".join(bands(shingles(t)) for t in texts), dtype="<u8").reshape(-1, BANDS)).tolist()
+
+
 TEXT = st.lists(st.sampled_from(["a", "b", "c", "d", "e", "f", "g", "h"]), max_size=30).map(" ".join)
 
 
@@ -122,7 +128,7 @@ def test_jaccard_is_that_of_the_sets(one, other):
 @given(st.lists(TEXT, max_size=12))
 @settings(max_examples=50, deadline=None)
 def test_equal_texts_are_neighbours(texts):
-    numbers = neighbourhoods([shingles(t) for t in texts])
+    numbers = numbers_of(texts)
     for i, one in enumerate(texts):
         for j, other in enumerate(texts):
             assert shingles(one) != shingles(other) or numbers[i] == numbers[j]
@@ -133,8 +139,8 @@ def test_similar_texts_are_neighbours_and_most_others_are_not():
     vocabulary = [f"w{i}" for i in range(2000)]
     texts = [[rng.choice(vocabulary) for _ in range(60)] for _ in range(200)]
     changed = [[*t[:59], "changed"] for t in texts]
-    together = [shingles(" ".join(t)) for t in texts + changed]
-    assert min(jaccard(a, b) for a, b in zip(together[:200], together[200:], strict=True)) > 0.9
-    numbers = neighbourhoods(together)
+    together = [" ".join(t) for t in texts + changed]
+    assert min(jaccard(shingles(a), shingles(b)) for a, b in zip(together[:200], together[200:], strict=True)) > 0.9
+    numbers = numbers_of(together)
     assert numbers[:200] == numbers[200:]
     assert len(set(numbers)) == 200

@@ -1,6 +1,7 @@
 """Perplexity: the right number for every row however rows are batched, and exactly the asked share is kept."""
 
 import math
+import shutil
 from fractions import Fraction
 from pathlib import Path
 
@@ -12,12 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.curation.perplexity import Perplexity, keep_lowest
-from components.curation.scorer import Scorer, batches, without_marks
+from components.curation.row import without_marks
+from components.curation.scorer import Scorer, batches
 from components.errors import DataError
 from components.models.checkpoint import load_model
 from components.recipe.curation import Perplexity as Config
 from components.step import Step
-from tests.components.curation.corpora import MODEL, scorer
+from tests.components.curation.corpora import MODEL, row, scorer, table
 
 TEXTS = ["two red circles", "one blue square", "What do you see?", "four green triangles and three black crosses"]
 
@@ -109,32 +111,54 @@ def test_batches_hold_every_sample_once_and_are_never_too_large(lengths, max_tok
         assert len(batch) == 1 or len(batch) * max(lengths[i] for i in batch) <= max_tokens
 
 
-@given(st.lists(st.tuples(st.sampled_from([0.5, 1.0, 2.0, math.inf]), st.integers(0, 99)), max_size=60, unique_by=lambda x: x[1]), st.integers(1, 100))
+@given(st.lists(st.tuples(st.sampled_from([0.5, 1.0, 2.0, 1e300]), st.integers(0, 99)), max_size=60, unique_by=lambda x: x[1]), st.integers(1, 100))
 @settings(max_examples=300, deadline=None)
 def test_exactly_the_share_is_kept_the_lowest_first_and_ties_by_id(rows, percent):
     scores, ids = [s for s, _ in rows], [f"{i:02d}" for _, i in rows]
-    kept = keep_lowest(scores, ids, percent)
+    kept = [(s, i) for s, i, k in zip(scores, ids, keep_lowest(np.array(scores, dtype=float), pa.array(ids, pa.string()), percent), strict=True) if k]
     assert len(kept) == math.floor(Fraction(len(rows) * percent, 100))
-    best = sorted(zip(scores, ids, strict=True))[: len(kept)]
-    assert [(scores[i], ids[i]) for i in kept] == best
+    assert sorted(kept) == sorted(zip(scores, ids, strict=True))[: len(kept)]
 
 
 @given(st.permutations(range(12)), st.integers(1, 100))
 @settings(max_examples=60, deadline=None)
 def test_which_rows_are_kept_does_not_depend_on_their_order(order, percent):
-    scores, ids = [float(i // 4) for i in range(12)], [chr(97 + i * 7 % 12) for i in range(12)]
-    kept = {ids[i] for i in keep_lowest(scores, ids, percent)}
-    assert kept == {ids[order[i]] for i in keep_lowest([scores[i] for i in order], [ids[i] for i in order], percent)}
+    scores, ids = np.arange(12) // 4 * 1.0, np.array([chr(97 + i * 7 % 12) for i in range(12)])
+    kept = set(ids[keep_lowest(scores, pa.array(ids.tolist()), percent)])
+    assert kept == set(ids[order][keep_lowest(scores[order], pa.array(ids[order].tolist()), percent)])
+
+
+def judged(rows: list[tuple[str, str, str, float | None]], keep_percent: int = 50) -> tuple[Perplexity, pa.Table]:
+    """Rows: id, source, language, score."""
+    judging = Perplexity(Config(sources=["a", "b"], keep_percent=keep_percent), Step("curate", {}))
+    columns = dict(zip(("id", "source", "language", "facts"), map(list, zip(*rows, strict=True)), strict=True))
+    return judging, judging.judge(pa.table(columns))
 
 
 def test_every_source_and_language_is_ranked_by_itself():
-    judging = Perplexity(Config(sources=["a", "b"], keep_percent=50), Step("curate", {}))
     groups = [("a", "en", 100.0), ("a", "zh", 1.0), ("b", "en", 50.0)]
     rows = [(f"{s}{language}{i}", s, language, base + i) for i in range(5) for s, language, base in groups]
-    columns = dict(zip(("id", "source", "language", "facts"), map(list, zip(*rows, strict=True)), strict=True))
-    verdicts = judging.judge(pa.table(columns))
+    judging, verdicts = judged(rows)
     kept = [r[0] for r, action in zip(rows, verdicts["action"].to_pylist(), strict=True) if action == "keep"]
     assert sorted(kept) == ["aen0", "aen1", "azh0", "azh1", "ben0", "ben1"]
     assert judging.thresholds() == {"a/en": 101.0, "a/zh": 2.0, "b/en": 51.0}
-    assert np.array_equal(verdicts["score"].to_numpy(), columns["facts"])
+    assert verdicts["score"].to_pylist() == [r[3] for r in rows]
     assert not judging.looks_at("c")
+
+
+def test_rows_that_could_not_be_scored_are_not_ranked_and_named():
+    scores = [None, 3.0, 1.0, None, 2.0, 5.0]
+    judging, verdicts = judged([(f"{i}", "a", "en", score) for i, score in enumerate(scores)])
+    assert verdicts["action"].to_pylist() == ["drop", "drop", "keep", "drop", "keep", "drop"]
+    assert verdicts["reason"].to_pylist() == ["not_scored", "high_perplexity", "", "not_scored", "", "high_perplexity"]
+    assert judging.record()["not_scored"] == ["a/0", "a/3"]
+    assert judging.thresholds() == {"a/en": 2.0}
+    assert judged([("0", "a", "en", None)])[0].thresholds() == {}
+
+
+def test_a_text_that_is_too_long_is_not_scored_and_the_others_are(model, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(model, "out/llm/data")
+    rows = [row("long", "two red circles " * MODEL.context), row("short", "two red circles")]
+    facts = Perplexity(Config(sources=["a"]), Step("curate", {})).facts(table(rows).select(["messages"]))
+    assert [fact is None for fact in facts.to_pylist()] == [True, False]

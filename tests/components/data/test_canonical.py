@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from components.data.canonical import QUARANTINE_SCHEMA, SCHEMA, ShardWriter, read_shard, read_shards, shards, write_parquet, write_shards
 from components.errors import DataError
 
+VERDICT = {"filter": "f", "version": "1", "action": "keep", "score": 0.5, "reason": "", "detail": "", "before": None}
 ROW = st.fixed_dictionaries(
     {
         "id": st.text(),
@@ -21,7 +22,7 @@ ROW = st.fixed_dictionaries(
         "language": st.sampled_from(["en", "zh"]),
         "category": st.just("qa"),
         "license": st.just("MIT"),
-        "verdicts": st.just([]) | st.just([{"filter": "f", "version": "1", "action": "keep", "score": 0.5, "reason": ""}]),
+        "verdicts": st.sampled_from([[], [VERDICT], [VERDICT, {**VERDICT, "action": "fix", "before": [{"role": "user", "content": "?"}]}]]),
     }
 )
 MODEST = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from components.data import draw
+from components.data.benchmark import Question, read
 from components.data.images import ImageError, decode, pixel_digest
 from components.data.shapes import COLORS, PAIRS, SHAPES, picture, random_scene
 from components.data.wording import KINDS, LANGUAGES, QUESTIONS, WORDS, captions
 from components.errors import RecipeError
-from components.evaluation.benchmark import Question, read
 from components.recipe.draw import Draw
 from components.recipe.loader import load
 from components.step import Step

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from components.data.canonical import SCHEMA, write_shards
-from components.data.encode import IGNORE, Pictures, encode, read_rows, texts, upright_size, without_images
+from components.data.encode import IGNORE, Pictures, encode, encode_all, read_rows, texts, upright_size, without_images
 from components.errors import DataError
 from components.models.build import build_processor
 from components.models.processor import Processor
@@ -53,6 +53,19 @@ def test_only_answers_are_learned(processor: Processor) -> None:
     assert processor.tokenizer.decode(learned) == "red<|im_end|>"
     assert sample.num_answer_tokens == len(learned)
     assert sample.labels[0] == IGNORE
+
+
+def test_workers_encode_the_same_samples_in_the_same_order_and_name_a_bad_row(processor: Processor) -> None:
+    made = [{**r, "id": f"{r['id']}-{i}"} for i in range(30) for r in rows(12)["questions"]]
+    for known, found in zip([encode(r, processor, "chat") for r in made], encode_all(made, processor, "chat", workers=2), strict=True):
+        assert (known.id, known.images) == (found.id, found.images)
+        assert known.input_ids.tolist() == found.input_ids.tolist()
+        assert known.labels.tolist() == found.labels.tolist()
+        assert (found.input_ids.dtype, found.labels.dtype) == (known.input_ids.dtype, known.labels.dtype)
+    for number in (300, 310):
+        made[number] = row(f"bad-{number}", "questions", [("What color is it?", "red")], b"not a picture")
+    with pytest.raises(DataError, match=r"^questions: row bad-300: [^\n]*image_validity[^\n]*$"):
+        encode_all(made, processor, "chat", workers=2)
 
 
 @pytest.mark.parametrize("image", [b"", b"not a picture"])

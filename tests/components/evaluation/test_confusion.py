@@ -1,6 +1,6 @@
 import pytest
 
-from components.evaluation.benchmark import Question
+from components.data.benchmark import Question
 from components.evaluation.confusion import confusions, most_frequent
 from components.evaluation.judging import judge
 

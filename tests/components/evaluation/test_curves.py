@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.evaluation.curves import BOTTOM, LATE, LEFT, RIGHT, TOP, Curve, charts, outlook, read
+from components.evaluation.curves import LATE, Curve, charts, outlook, read
+from components.pages.scale import BOTTOM, LEFT, RIGHT, TOP
 
 LOSS = [(float(i), 3.0 / i) for i in range(1, 301)]
 

@@ -2,8 +2,8 @@
 
 import pytest
 
+from components.data.benchmark import Question, read
 from components.errors import DataError
-from components.evaluation.benchmark import Question, read
 from components.evaluation.extraction import holds, option, yes_or_no
 from components.evaluation.forms import put
 from components.evaluation.judging import judge

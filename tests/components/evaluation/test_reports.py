@@ -5,8 +5,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from components.data.benchmark import Question
 from components.evaluation import records
-from components.evaluation.benchmark import Question
 from components.evaluation.judging import judge
 from components.evaluation.plots import SOUP, plot
 from components.evaluation.scores import document, model_scores

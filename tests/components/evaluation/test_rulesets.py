@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from components.data.benchmark import Question
 from components.errors import DataError, RecipeError
-from components.evaluation.benchmark import Question
 from components.evaluation.judging import judge
 from components.evaluation.rulesets import exact_1, find
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.evaluation.benchmark import Question
+from components.data.benchmark import Question
 from components.evaluation.judging import judge
 from components.evaluation.scores import Z95, document, mean_interval, model_digest, model_scores, wilson, write
 

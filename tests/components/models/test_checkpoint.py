@@ -13,6 +13,7 @@ from components import models
 from components.models.build import build_model
 from components.models.checkpoint import load_config, load_model, save_model
 from components.models.errors import ModelError
+from components.weights.shards import Entry
 from tests.components.models.conftest import picture, sample
 
 FILES = ["config.json", "generation_config.json", "model.safetensors", "processor_config.json", "tokenizer.json", "tokenizer_config.json"]
@@ -75,6 +76,15 @@ def test_a_state_dict_and_a_configuration_are_enough(model, processor, tmp_path,
     loaded, _ = load_model(tmp_path / "m")
     assert torch.equal(loaded.llm.lm_head.weight, model.llm.lm_head.weight + 1)
     assert torch.equal(loaded.connector.mlp[2].bias, model.connector.mlp[2].bias + 1)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_weights_that_are_loaded_one_by_one_are_written_as_safetensors_writes_them(model, processor, tmp_path, dtype):
+    weights = {name: tensor.to(dtype) for name, tensor in model.state_dict().items() if name != HEAD}
+    save_file({name: weights[name] for name in sorted(weights)}, tmp_path / "theirs", metadata={"format": "pt"})
+    stored = {name: Entry(name, tuple(tensor.shape), dtype, lambda tensor=tensor: tensor, "memory") for name, tensor in weights.items()}
+    save_model(model.config, processor, tmp_path / "ours", stored)
+    assert (tmp_path / "ours/model.safetensors").read_bytes() == (tmp_path / "theirs").read_bytes()
 
 
 def test_bf16_weights_stay_bf16_unless_asked(model, processor, tmp_path):

@@ -44,7 +44,7 @@ def test_each_step_reads_what_the_drawing_says(compiled: Compiled) -> None:
         "ingest-captions": {"draw"},
         "ingest-questions": {"draw"},
         "llm": {"ingest-captions", "ingest-questions"},
-        "curate": {"ingest-captions", "ingest-questions", "llm"},
+        "curate": {"draw", "ingest-captions", "ingest-questions", "llm"},
         "vision": {"curate", "llm"},
         "projector": {"curate", "vision"},
         **{name: {"curate", "projector"} for name in candidates},
@@ -62,11 +62,23 @@ def test_no_step_reads_which_rows_were_spoilt_on_purpose(compiled: Compiled) -> 
 
 def test_curation_reads_the_stages_that_its_filters_ask_and_no_endpoint() -> None:
     judges = "[{kind: grammar, judge: llm, sources: [questions]}, {kind: text_answerable, judge: JUDGE, sources: [questions]}]"
-    local = compile_recipe(load(MICRO, [f"curation.filters={judges.replace('JUDGE', 'llm')}"])).stages["curate"]["deps"]
+    alone = "curation.decontamination=null"
+    local = compile_recipe(load(MICRO, [f"curation.filters={judges.replace('JUDGE', 'llm')}", alone])).stages["curate"]["deps"]
     assert [d for d in local if d.startswith("out/")] == ["out/ingest-captions/data", "out/ingest-questions/data", "out/llm/data"]
     endpoint = "{base_url: 'http://127.0.0.1:1/v1', model: m}"
-    remote = compile_recipe(load(MICRO, [f"curation.filters=[{{kind: grammar, judge: {endpoint}, sources: [questions]}}]"])).stages["curate"]["deps"]
+    remote = compile_recipe(load(MICRO, [f"curation.filters=[{{kind: grammar, judge: {endpoint}, sources: [questions]}}]", alone])).stages["curate"]["deps"]
     assert [d for d in remote if d.startswith("out/")] == ["out/ingest-captions/data", "out/ingest-questions/data"]
+
+
+def test_curation_reads_the_evaluation_files_and_nothing_else_of_the_evaluation() -> None:
+    files = ["evaluate.benchmarks={own: {path: data/own.tsv}, held: {path: null}}", "soup.selection=data/choose.tsv", "held_out.report=10"]
+    curate = compile_recipe(load(MICRO, files)).stages["curate"]
+    assert {"data/own.tsv", "data/choose.tsv"} <= set(curate["deps"])
+    assert {"evaluate.benchmarks.own.path", "soup.selection"} <= set(curate["params"])
+    assert not {"evaluate", "evaluate.benchmarks.held.path", "out/draw/data"} & {*curate["params"], *curate["deps"]}
+    without = compile_recipe(load(MICRO, [*files, "curation.decontamination=null"])).stages["curate"]
+    assert not {"data/own.tsv", "soup.selection"} & {*without["params"], *without["deps"]}
+    assert {"out/curate/card.html", "out/curate/card.json"} <= set(curate["outs"])
 
 
 def params_that_change(override: str) -> set[str]:
@@ -111,6 +123,44 @@ def test_the_report_is_an_output_that_reads_the_candidates_records_and_is_made_b
     assert {"out/instruct-a/loss.csv", "out/instruct-b/loss.csv", "out/instruct-c/loss.csv", "out/soup/selection.json"} <= set(evaluate["deps"])
     assert "components/evaluation/report.html.jinja" in evaluate["deps"]
     assert "components/evaluation/report.html.jinja" not in compiled.stages["soup"]["deps"]
+
+
+def test_prompts_are_code_of_the_steps_that_ask_them(compiled: Compiled) -> None:
+    prompts = {name for name, entry in compiled.stages.items() if any("/prompts/" in d for d in entry["deps"])}
+    assert prompts == {"curate"}
+    asked = [d for d in compiled.stages["curate"]["deps"] if "/prompts/" in d]
+    assert {"components/curation/prompts/grammar.verdict.en.v1.txt", "components/curation/prompts/writing.form.zh.v1.txt"} <= set(asked)
+    assert not [d for d in asked if "capfusion" in d]
+
+
+REWRITES = "sources.captions.rewrites=[{kind: prompt_pool}, {kind: vlm_answers, annotator: {source: models/vlm}}]"
+
+
+def test_a_source_with_rewrites_has_a_stage_for_them_that_everybody_reads() -> None:
+    stages = compile_recipe(load(MICRO, [REWRITES])).stages
+    rewritten = stages["rewrite-captions"]
+    assert {d for d in rewritten["deps"] if not d.startswith("components/")} == {"out/ingest-captions/data", "models/vlm"}
+    assert rewritten["params"] == ["engine", "seed", "sources.captions.rewrites"]
+    assert {"components/curation/prompts/prompt_pool.zh.v1.txt", "components/curation/vlm_answers.py"} <= set(rewritten["deps"])
+    assert list(stages).index("ingest-captions") < list(stages).index("rewrite-captions") < list(stages).index("llm")
+    for name in ("llm", "curate"):
+        assert {"out/rewrite-captions/data", "out/ingest-questions/data"} <= set(stages[name]["deps"])
+        assert "out/ingest-captions/data" not in stages[name]["deps"]
+    assert "rewrite-questions" not in stages
+
+
+def test_another_rewrite_is_no_reason_to_ingest_again() -> None:
+    one, two = (compile_recipe(load(MICRO, [override])) for override in (REWRITES, REWRITES.replace("prompt_pool", "ocr_questions")))
+    assert one.stages["ingest-captions"] == two.stages["ingest-captions"] == compile_recipe(load(MICRO)).stages["ingest-captions"]
+    assert "sources.captions.rewrites" not in one.stages["ingest-captions"]["params"]
+    assert "sources.captions.path" in one.stages["ingest-captions"]["params"]
+    assert "sources.captions.rewrites" in one.stages["llm"]["params"]
+
+
+def test_what_filters_read_besides_rows_is_an_input_of_curation() -> None:
+    filters = "[{kind: human_check, sources: [captions], verdicts: reviews/a.jsonl}, {kind: grammar, judge: {source: models/llm}, sources: [captions]}]"
+    deps = compile_recipe(load(MICRO, [f"curation.filters={filters}"])).stages["curate"]["deps"]
+    assert {"reviews/a.jsonl", "models/llm"} <= set(deps)
 
 
 def test_users_own_files_are_inputs_as_they_are() -> None:

@@ -10,6 +10,7 @@ from components.plan.cost import Count, Machine, activation_bytes, gpu_hours, st
 from components.plan.plan import group_sizes, plan
 from components.recipe.loader import find, load
 from tests.components.training.corpus import MICRO
+from tests.components.training.test_contrastive import vision
 
 
 @pytest.mark.parametrize(("stage", "gigabytes"), [(1, 31.4), (2, 16.6), (3, 1.9)])
@@ -57,6 +58,15 @@ def test_a_plan_has_every_run_with_the_parameters_that_it_trains():
     assert (lines["projector"].steps, lines["projector"].tokens) == (6, 6 * 4 * 256)
     assert lines["instruct-c"].gpu_hours == pytest.approx((lines["instruct-b"].gpu_hours or 0) * 10 / 6)
     assert gpu_hours(3.6e15, Machine(1, 0, "bf16", tflops=2, mfu=0.5)) == 1
+
+
+def test_pictures_and_captions_are_embedded_twice_and_pass_by_the_connector():
+    recipe = load(MICRO, [vision("softmax")])
+    line = next(line for line in plan(recipe, Machine(2, 2, "bf16")) if line.name == "vision")
+    sizes = {**group_sizes(recipe), "connector": 0}
+    once = gpu_hours((line.tokens or 0) * work_per_token(recipe.model, sizes, {"vision", "llm"}, 256), Machine(2, 2, "bf16"))
+    assert line.trained == sizes["vision"] + sizes["llm"]
+    assert line.gpu_hours == pytest.approx(once * 4 / 3)
 
 
 PAPER = {"projector": (2e-4, 0.0, {"connector"}, 2.1e9), "instruct": (2e-5, 0.1, {"connector", "llm"}, 2.3e9)}

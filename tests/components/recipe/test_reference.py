@@ -39,6 +39,10 @@ def test_bounds_choices_and_defaults_are_shown() -> None:
 
 TEXT = "{objective: text, trainable: {llm: {}}, lr: 1, data: {sources: [text]}, batch: {samples: 1, max_tokens: 9}, schedule: {steps: 1}}"
 
+REST = "lr: 1, batch: {samples: 8}, schedule: {steps: 1}}"
+PACKS = "lr: 1, batch: {packs: 8}, schedule: {steps: 1}}"
+PAIRS = "{sources: [captions], template: plain}"
+
 # words of the rule, an override that breaks it, words of the complaint
 BROKEN = [
     ("names an earlier stage", "stages.vision.init_from=instruct", "is not an earlier stage"),
@@ -46,12 +50,21 @@ BROKEN = [
     ("Only the last stage may have `candidates`", "stages.vision.candidates={z: {}}", "only the last stage is souped"),
     ("may not change `objective` or `init_from`", "stages.instruct.candidates.a.init_from=llm", "a soup needs a common start"),
     ("trains the group `llm` alone", "stages.llm.trainable={vision: {}}", "objective text trains the llm group"),
+    ("one with objective `contrastive` not the `connector`", "stages.vision.objective=contrastive", "objective contrastive does not reach the connector"),
+    (
+        "`template: plain`",
+        "stages.projector={objective: contrastive, trainable: {vision: {}}, data: {sources: [captions]}, " + REST,
+        "set data.template: plain",
+    ),
+    ("`batch.samples`", "stages.vision={objective: contrastive, trainable: {vision: {}}, data: " + PAIRS + ", " + PACKS, "give batch.samples, two at least"),
     ("at most `model.context`", "model.context=100", "is more than model.context 100"),
     ("exactly one of `samples` and `packs`", "stages.vision.batch={packs: 4, samples: 4}", "exactly one of samples and packs"),
     ("exactly one of `steps` and `epochs`", "stages.vision.schedule.epochs=1", "exactly one of steps and epochs"),
     ("name sources of the recipe", "stages.vision.data.sources=[web]", "unknown source 'web'"),
+    ("and `curation.mixture` name sources", "curation.mixture={kind: fixed, shares: {web: 1}}", "curation.mixture: unknown source 'web'"),
+    ("and `curation.mixture` name sources", "curation.mixture={kind: sqrt, repeats: {web: 2}}", "curation.mixture: unknown source 'web'"),
     ("a filter's `sources`", "curation.filters=[{kind: perplexity, sources: [web]}]", "unknown source 'web'"),
-    ("a filter's `scorer`", "curation.filters=[{kind: perplexity, scorer: vision, sources: [captions]}]", "is not a stage with objective text"),
+    ("filter's `scorer`", "curation.filters=[{kind: perplexity, scorer: vision, sources: [captions]}]", "is not a stage with objective text"),
     (
         "a `judge` that is a name",
         "curation.filters=[{kind: grammar, judge: vision, sources: [questions]}]",
@@ -82,6 +95,6 @@ def test_a_rule_of_the_page_is_a_rule_of_the_schema(rule: str, override: str, co
 
 
 def test_the_page_names_all_reserved_stage_names() -> None:
-    names = re.search(r"stages (.+); source", RULES)
+    names = re.search(r"stages (.+);\s+source", RULES)
     assert names is not None
     assert {n.strip("` ") for n in names[1].split(",")} == RESERVED

@@ -15,6 +15,7 @@ from components.step import Step
 from components.training import engine as engines
 from components.training.exam import Exam
 from components.training.loop import Run, fit
+from components.training.objective import OBJECTIVES
 from components.training.optimizer import build_optimizer, freeze, set_rates
 from components.training.rank import begin, build_loader, stage_config
 
@@ -27,9 +28,10 @@ def main(name: str, out: str, stages: list[str]) -> None:
         engines.join(profile)
         start = begin(step, config)
         freeze(start.model, config)
-        optimizer = build_optimizer(start.model, config)
+        learner = OBJECTIVES[config.objective].learner(start.model, config, step.seed)
+        optimizer = build_optimizer(learner, config)
         set_rates(optimizer, 0)
-        engine = engines.build_engine(start.model, optimizer, config, profile)
+        engine = engines.build_engine(learner, optimizer, config, profile)
         loader = build_loader(start.samples, Pictures(start.processor), step, config)
         history = fit(engine, loader, Exam([], 0), Run(name, config, config.schedule.steps or 1, {}, None, 60), lambda: False)
         blind = sum(m.pixel_values is None for s in range(len(history.losses)) for m in loader.step(s).micro_batches)

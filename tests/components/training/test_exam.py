@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from components import steps
-from components.training.exam import right_answers
+from components.training.next_token import right_answers
 from tests.components.training.corpus import write_project
 
 N = -100

@@ -9,6 +9,7 @@ import threading
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from components import steps
@@ -89,10 +90,11 @@ def test_a_damaged_newest_checkpoint_costs_some_steps_and_nothing_else(
     assert outputs() == unbroken
 
 
-def test_sigterm_saves_the_step_and_asks_to_be_tried_again(workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("workers", [0, 2])
+def test_sigterm_saves_the_step_and_asks_to_be_tried_again(workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int) -> None:
     steps.run(NAME)
     unbroken = outputs()
-    checkpoints = use(monkeypatch, tmp_path / "ckpt", checkpoint_seconds=1000)
+    checkpoints = use(monkeypatch, tmp_path / "ckpt", checkpoint_seconds=1000, loader_workers=workers)
     (tmp_path / "unit").mkdir()
     monkeypatch.setenv("STOCKPOT_UNIT", str(tmp_path / "unit"))
 
@@ -109,6 +111,28 @@ def test_sigterm_saves_the_step_and_asks_to_be_tried_again(workspace: Path, tmp_
     stopper.join()
     assert signal.getsignal(signal.SIGTERM) == before
     assert len(checkpoints.steps()) == 1
+    steps.run(NAME)
+    assert outputs() == unbroken
+
+
+def test_a_signal_to_the_whole_process_group_leaves_the_trainer_its_workers_until_it_has_saved(
+    workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps.run(NAME)
+    unbroken = outputs()
+    checkpoints = use(monkeypatch, tmp_path / "ckpt", checkpoint_seconds=0.3, loader_workers=2)
+    command = [sys.executable, "-m", "components.steps", NAME]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    stopped = subprocess.Popen(command, env=environment, start_new_session=True, stderr=subprocess.PIPE, text=True)
+    while not checkpoints.steps() and stopped.poll() is None:
+        time.sleep(0.005)
+    everybody = [psutil.Process(stopped.pid), *psutil.Process(stopped.pid).children(recursive=True)]
+    os.killpg(stopped.pid, signal.SIGTERM)
+    _, said = stopped.communicate(timeout=120)
+    assert stopped.returncode == 75, said
+    assert f"step {checkpoints.steps()[0]} saved" in said
+    assert len(everybody) >= 3
+    assert not psutil.wait_procs(everybody, timeout=20)[1]
     steps.run(NAME)
     assert outputs() == unbroken
 
@@ -152,5 +176,8 @@ def test_progress_is_a_curve_with_rates(workspace: Path, tmp_path: Path, monkeyp
     assert len(lines) >= 40
     curve = losses(workspace, NAME)
     assert all(line["loss"] == pytest.approx(curve[line["done"] - 1]) for line in lines)
-    assert all(line["lr"] > 0 and line["samples_per_second"] > 0 and line["tokens_per_second"] > line["samples_per_second"] for line in lines)
+    assert all(
+        line["lr"] > 0 and line["samples_per_second"] > 0 and line["tokens_per_second"] > line["samples_per_second"] and 0 <= line["data_wait"] < 1
+        for line in lines
+    )
     assert lines[-1]["eta_seconds"] == 0 < lines[0]["eta_seconds"]

@@ -2,8 +2,11 @@
 
 import hashlib
 import json
+import os
 import shutil
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -18,11 +21,13 @@ from components.models.processor import Processor
 from components.models.tokenizer import train_tokenizer
 from components.pipeline.graph import compile_recipe
 from components.recipe.loader import load
-from components.recipe.model import Model, Published, Weights
+from components.recipe.model import Model, Weights
+from components.recipe.published import Published
 from tests.components.models.conftest import picture, sample
 from tests.components.training.corpus import MICRO, weights, write_project
 from tests.components.weights.conftest import RECIPE, change_json
 
+ROOT = Path(__file__).parents[3]
 TEXT = {"hidden_size": 48, "intermediate_size": 80, "num_hidden_layers": 3, "num_attention_heads": 6, "num_key_value_heads": 2, "rms_norm_eps": 1e-6}
 TEXT["rope_parameters"] = {"rope_type": "default", "rope_theta": 1e6}
 LLM = {**RECIPE.llm.model_dump(), "vocab": 292}
@@ -85,6 +90,42 @@ def test_tower_and_language_model_compute_what_transformers_own_do(published, pr
     assert (folder / "out" / "weights" / "data" / "model.safetensors").read_bytes() == first
 
 
+PEAK = """
+import json, resource, sys
+from pathlib import Path
+from components import steps
+import os
+os.chdir(sys.argv[1])
+steps.run("weights")
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+os.chdir(sys.argv[2])
+steps.run("weights")
+print(1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before))
+"""
+
+
+def test_memory_is_that_of_a_shard_and_not_of_the_model(project, tmp_path):
+    """The small checkpoint first: libraries and buffers are then in memory. The large one has 24 shards and 390 MB in float32."""
+    small, large = project(), tmp_path / "large"
+    large.mkdir()
+    llm = {"hidden": 512, "layers": 24, "heads": 8, "kv_heads": 8, "ffn": 2048, "vocab": 320}
+    sizes = {"hidden_size": 512, "num_hidden_layers": 24, "num_attention_heads": 8, "num_key_value_heads": 8, "intermediate_size": 2048}
+    with torch.device("meta"):
+        model = Qwen2ForCausalLM(Qwen2Config(vocab_size=320, **{**TEXT, **sizes}))
+    model.to(torch.bfloat16).to_empty(device="cpu").save_pretrained(large / "llm", max_shard_size="10MB")
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(tmp_path / "llm" / name, large / "llm" / name)
+    shutil.copytree(tmp_path / "vl", large / "vl")
+    params = {"seed": 0, "model": Model.model_validate(model_section(llm={**RECIPE.llm.model_dump(), **llm})).model_dump(mode="json")}
+    with (large / "params.yaml").open("w", encoding="utf-8") as file:
+        YAML(typ="safe", pure=True).dump(params, file)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    ran = subprocess.run([sys.executable, "-c", PEAK, str(small), str(large)], env=environment, capture_output=True, text=True, check=True)
+    size = (large / "out/weights/data/model.safetensors").stat().st_size
+    assert size > 380e6
+    assert int(ran.stdout) < 60e6
+
+
 def test_a_part_that_is_not_named_starts_at_random(project):
     folder = project(weights={"llm": {"source": "llm"}})
     steps.run("weights")
@@ -124,7 +165,10 @@ WRONG = {
     "rotary base": ({"llm": {**model_section()["llm"], "rope_theta": 1e4}}, r"rope_theta is 1000000\.0, the recipe's model\.llm\.rope_theta 10000\.0"),
     "patch": ({"vision": {**model_section()["vision"], "patch": 8}}, r"vl/config\.json: patch_size is 4, the recipe's model\.vision\.patch 8"),
     "tied": ({"llm": {**model_section()["llm"], "tie_embeddings": True}}, None),
-    "digest": ({"weights": {"llm": {"source": "llm", "digest": "0" * 64}}}, r"llm: the weights' digest is [0-9a-f]{64}, the recipe says 0{64}"),
+    "digest": (
+        {"weights": {"llm": {"source": "llm", "digest": "0" * 64}}},
+        r"llm: the weights' digest is [0-9a-f]{64}, the recipe says 0{64}: .*[0-9a-f]{64}  model-00001-of-\d+\.safetensors",
+    ),
     "no tower": ({"weights": {"vision": {"source": "llm"}, "llm": {"source": "llm"}}}, r"depth|tensors are missing, the first is vision"),
     "no such folder": ({"weights": {"llm": {"source": "nowhere"}}}, r"nowhere: neither a folder"),
 }

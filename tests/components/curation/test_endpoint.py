@@ -1,5 +1,6 @@
-"""A judge behind an endpoint: asks in letters, reads replies strictly, survives a bad server, and pays for no answer twice."""
+"""An annotator behind an endpoint: asks in letters, in words, for forms and about pictures; survives a bad server, and pays for no answer twice."""
 
+import io
 import re
 import sqlite3
 import threading
@@ -7,14 +8,18 @@ import time
 from pathlib import Path
 
 import pytest
+from PIL import Image
+from pydantic import BaseModel
 
+from components.curation.annotator import Question, Request
+from components.curation.annotators import open_annotator
 from components.curation.answers import Answers
-from components.curation.endpoint_judge import EndpointJudge, parse, prompt
-from components.curation.judge import Question
-from components.curation.judges import open_judge
+from components.curation.endpoint import EndpointAnnotator
+from components.curation.pictures import as_sent
 from components.errors import SetupError, TransientError
-from components.recipe.curation import Endpoint
+from components.recipe.annotator import Endpoint
 from components.step import Step
+from tests.components.curation.corpora import picture
 from tests.fakes.chat_server import ChatServer
 
 OPTIONS = ("red", "blue", "green")
@@ -30,38 +35,21 @@ def says(word: str):
     return answer
 
 
-def judge(server: ChatServer, tmp_path: Path, **settings) -> EndpointJudge:
+def judge(server: ChatServer, tmp_path: Path, **settings) -> EndpointAnnotator:
     endpoint = Endpoint(base_url=server.base_url, model="judge", api_key_env="JUDGE_KEY" if server.key else None)
-    return EndpointJudge(endpoint, Answers(tmp_path / "answers.sqlite"), 4, **{"first_delay_seconds": 0.01, "timeout_seconds": 0.3, **settings})
+    return EndpointAnnotator(endpoint, Answers(tmp_path / "answers.sqlite"), 4, **{"first_delay_seconds": 0.01, "timeout_seconds": 0.3, **settings})
 
 
 def questions(number: int) -> list[Question]:
     return [Question(f"question {i}", OPTIONS[i % 3 :] + OPTIONS[: i % 3], i) for i in range(number)]
 
 
-def test_a_question_is_asked_with_lettered_options_in_its_own_language():
-    assert prompt(Question("Which?", ("red", "blue"), 0)) == "Which?\nA. red\nB. blue\nAnswer with the option's letter from the given choices directly."
-    assert prompt(Question("哪个？", ("红", "蓝"), 0)).endswith("\nA. 红\nB. 蓝\n请直接回答选项字母。")
-
-
-@pytest.mark.parametrize(
-    ("reply", "index"),
-    [
-        ("A", 0), (" b\n", 1), ("C.", 2), ("(B)", 1), ("**B**", 1), ("B. blue", 1), ("B) Blue.", 1), ("blue", 1), ("Blue.", 1),
-        ("The answer is B.", 1), ("Answer: C", 2), ("答案是B。", 1), ("选B", 1), ("B. Because I see it", 1), ("A: the sky is red", 0), ("B、blue", 1),
-        ("", None), ("D", None), ("A or B", None), ("A, B", None), ("A cat", None),
-         ("I think so", None), ("The answer is A or B.", None), ("red or blue", None),
-        ("yes", None), ("...", None), ("Boat", None),
-    ],
-)  # fmt: skip
-def test_a_reply_names_one_option_or_none(reply, index):
-    assert parse(reply, OPTIONS) == index
-
-
-def test_options_that_are_letters_or_sentences_are_read():
-    assert parse("B", ("A cat.", "B")) == 1
-    assert parse("A. A cat.", ("A cat.", "A dog.")) == 0
-    assert parse("红色", ("红色", "蓝色")) == 0
+def test_a_question_is_asked_with_lettered_options_in_its_own_language(tmp_path):
+    with ChatServer(lambda _: "A") as server:
+        judge(server, tmp_path).choose_all([Question("Which?", ("red", "blue"), 0), Question("哪个？", ("红", "蓝"), 0)])
+        prompts = {request["messages"][0]["content"] for request in server.requests}
+    asked = "Which?\nA. red\nB. blue\nAnswer with the option's letter from the given choices directly."
+    assert prompts == {asked, "哪个？\nA. 红\nB. 蓝\n请直接回答选项字母。"}
 
 
 def test_every_question_gets_the_answer_to_itself_and_requests_overlap(tmp_path):
@@ -84,7 +72,7 @@ def test_no_answer_is_paid_for_twice(tmp_path):
         judge(server, tmp_path).choose("Which?", OPTIONS[::-1], 1)
         assert len(server.requests) == 2
         other = Endpoint(base_url=server.base_url.replace("127.0.0.1", "localhost"), model="judge")
-        EndpointJudge(other, Answers(tmp_path / "answers.sqlite"), 1).choose("Which?", OPTIONS, 1)
+        EndpointAnnotator(other, Answers(tmp_path / "answers.sqlite"), 1).choose("Which?", OPTIONS, 1)
         assert len(server.requests) == 3
 
 
@@ -116,10 +104,26 @@ def test_a_passing_fault_is_tried_again(tmp_path, fault):
 @pytest.mark.parametrize("fault", [("status", 429), ("slow", 1.0), ("garbage", "no JSON"), ("hang up", None)], ids=str)
 def test_a_fault_that_stays_ends_with_a_sentence_that_says_try_later(tmp_path, fault):
     with ChatServer(says("green")) as server:
-        server.faults = [fault] * 3
+        server.faults = [fault] * 4  # three attempts, and one look at whether it answers anything
         with pytest.raises(TransientError, match=r"127\.0\.0\.1:\d+/v1/chat/completions: no answer after 3 attempts"):
             judge(server, tmp_path, attempts=3).choose("Which?", OPTIONS, 0)
-        assert len(server.requests) == 3
+        assert len(server.requests) == 4
+
+
+@pytest.mark.parametrize("fault", [("status", 429), ("status", 500), ("slow", 1.0), ("garbage", "no JSON"), ("hang up", None)], ids=str)
+def test_one_question_that_fails_every_time_is_given_up_when_the_server_answers_others(tmp_path, fault):
+    with ChatServer(says("green")) as server:
+        server.faults = [fault] * 3
+        asking = judge(server, tmp_path, attempts=3)
+        assert asking.choose_all([Question("Which?", OPTIONS, 0)]) == [None]
+        assert asking.choose_all([Question("Which?", OPTIONS, 0)]) == [2]  # nothing was kept of the failure
+
+
+def test_a_question_that_breaks_the_server_does_not_take_the_others_along(tmp_path):
+    with ChatServer(says("blue")) as server:
+        server.broken = "question 3\n"
+        chosen = judge(server, tmp_path, attempts=3).choose_all(questions(12))
+        assert [i for i, choice in enumerate(chosen) if choice is None] == [3]
 
 
 def test_the_time_that_a_busy_server_asks_for_is_waited(tmp_path):
@@ -127,14 +131,14 @@ def test_the_time_that_a_busy_server_asks_for_is_waited(tmp_path):
         server.faults = [("retry after", 0.4)]
         start = time.monotonic()
         assert judge(server, tmp_path).choose("Which?", OPTIONS, 0) == 0
-        assert time.monotonic() - start >= 0.2  # with jitter at least half of it; else 0.01
+        assert time.monotonic() - start >= 0.4  # else 0.01
 
 
 def test_nobody_listening_says_try_later(tmp_path):
     with ChatServer(says("red")) as server:
         gone = server.base_url
     with pytest.raises(TransientError, match="ConnectError"):
-        EndpointJudge(Endpoint(base_url=gone, model="judge"), Answers(tmp_path / "a"), 1, attempts=2, first_delay_seconds=0.01).choose("?", OPTIONS, 0)
+        EndpointAnnotator(Endpoint(base_url=gone, model="judge"), Answers(tmp_path / "a"), 1, attempts=2, first_delay_seconds=0.01).choose("?", OPTIONS, 0)
 
 
 def test_replies_that_name_no_option_are_no_verdict_counted_and_not_asked_again(tmp_path, caplog):
@@ -142,8 +146,88 @@ def test_replies_that_name_no_option_are_no_verdict_counted_and_not_asked_again(
         asking = judge(server, tmp_path)
         assert asking.choose_all(questions(3)) == [None, 1, None]
         assert asking.choose_all(questions(3)) == [None, 1, None]
-        assert len(server.requests) == 3
-        assert "2 of 3 replies name no option, such as 'Hard to say.'" in caplog.text
+        assert len(server.requests) == 5  # two were told once that this is no answer
+        told = [request["messages"] for request in server.requests if len(request["messages"]) == 3]
+        assert {m[1]["content"] for m in told} == {"", "Hard to say."}
+        assert {m[2]["content"] for m in told} == {"This reply cannot be used. Answer with the option's letter from the given choices directly."}
+        assert "2 of 3 answers cannot be used, such as 'Hard to say.'" in caplog.text
+
+
+def test_a_second_reply_counts(tmp_path):
+    with ChatServer(lambda text: "C" if text.startswith("This reply") else "Hmm...") as server:
+        assert judge(server, tmp_path).choose_all(questions(3)) == [2, 2, 2]
+
+
+class Verdict(BaseModel):
+    ok: bool
+
+
+def test_a_form_is_asked_for_with_its_schema_and_servers_without_schemas_are_asked_in_words(tmp_path):
+    requests = [Request(f"fine {i}?", "p") for i in range(5)]
+    for structured in (True, False):
+        with ChatServer(lambda _: '{"ok": true}', structured=structured) as server:
+            assert judge(server, tmp_path / str(structured)).fill_all(requests, Verdict, 50) == [Verdict(ok=True)] * 5
+            assert all('"ok"' in r["messages"][0]["content"] for r in server.requests)
+            refused = [r for r in server.requests if "response_format" in r]
+            assert len(refused) == 5 if structured else 1 <= len(refused) <= 4  # it learns, and some are under way
+            assert len(server.requests) == 5 + (0 if structured else len(refused))
+
+
+def test_forms_that_cannot_be_read_are_none(tmp_path):
+    with ChatServer(lambda text: '{"ok": true}' if "fine" in text and "2?" not in text else "ok = yes") as server:
+        found = judge(server, tmp_path).fill_all([Request(f"fine {i}?", "p") for i in range(4)], Verdict, 50)
+    assert found == [Verdict(ok=True), Verdict(ok=True), None, Verdict(ok=True)]
+
+
+def test_a_text_that_is_cut_off_or_not_fine_is_none(tmp_path):
+    with ChatServer(lambda text: "a b c d" if text == "long" else " fine " if text == "good" else "bad") as server:
+        asked = [Request(text, "p", system="be brief") for text in ("long", "bad", "good")]
+        assert judge(server, tmp_path).write_all(asked, 3, lambda _, said: said != "bad") == [None, None, "fine"]
+        assert {r["messages"][0]["content"] for r in server.requests} == {"be brief"}
+        assert {r["max_tokens"] for r in server.requests} == {3}
+
+
+def test_pictures_arrive_as_the_annotator_is_to_see_them(tmp_path):
+    def color(_: str, pictures: list[Image.Image]) -> str:
+        return " ".join(f"{p.size[0]}x{p.size[1]} {p.convert('RGB').getpixel((0, 0))}" for p in pictures)
+
+    sideways, file = Image.new("RGB", (30, 20), "red"), io.BytesIO()
+    exif = sideways.getexif()
+    exif[0x0112] = 6
+    sideways.save(file, "JPEG", exif=exif, quality=100)
+    large = io.BytesIO()
+    Image.new("L", (3000, 30), 255).save(large, "BMP")
+    plain = picture(3)
+    with ChatServer(color, sees=True) as server:
+        seen = judge(server, tmp_path).write_all([Request("what?", "p", images=(as_sent(plain), as_sent(file.getvalue()), as_sent(large.getvalue())))], 50)
+    assert seen == ["5x4 (3, 0, 7) 20x30 (254, 0, 0) 2048x20 (255, 255, 255)"]
+    assert as_sent(plain) == plain  # not packed anew without need
+
+
+def test_answers_depend_on_pictures_wording_and_length(tmp_path):
+    with ChatServer(lambda _, pictures: "x", sees=True) as server:
+        asking = judge(server, tmp_path)
+        for request, length in [(Request("q", "p1"), 9), (Request("q", "p2"), 9), (Request("q", "p1", images=(picture(1),)), 9), (Request("q", "p1"), 8)]:
+            before = len(server.requests)
+            asking.write_all([request, request], length)
+            asking.write_all([request], length)
+            assert len(server.requests) == before + 1
+
+
+def test_no_more_requests_a_minute_than_allowed(tmp_path):
+    with ChatServer(says("red")) as server:
+        start = time.monotonic()
+        judge(server, tmp_path, per_minute=1200).choose_all(questions(9))
+        assert time.monotonic() - start >= 8 * 60 / 1200
+
+
+def test_a_wait_that_the_server_asks_for_holds_all_requests(tmp_path):
+    with ChatServer(says("red")) as server:
+        server.faults = [("retry after", 0.5)]
+        start = time.monotonic()
+        judge(server, tmp_path, timeout_seconds=9).choose_all(questions(9))
+        assert time.monotonic() - start >= 0.5
+        assert len(server.requests) <= 9 + 4  # none of those that came later was refused
 
 
 def test_a_question_that_the_server_refuses_is_no_verdict_unless_it_refuses_all(tmp_path):
@@ -200,7 +284,7 @@ def test_several_writers_may_share_the_answers(tmp_path):
 def test_a_recipe_names_an_endpoint_and_the_environment_the_place_of_answers(tmp_path, monkeypatch):
     monkeypatch.setenv("STOCKPOT_ANSWERS", str(tmp_path / "kept"))
     with ChatServer(says("red")) as server:
-        opened = open_judge(Endpoint(base_url=server.base_url + "/", model="judge"), Step("curate", {}))
+        opened = open_annotator(Endpoint(base_url=server.base_url + "/", model="judge"), Step("curate", {}))
         assert opened.choose("?", OPTIONS, 0) == 0
     assert (tmp_path / "kept/answers.sqlite").is_file()
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from components.data.benchmark import Question, read, shuffle_images
 from components.errors import DataError
-from components.evaluation.benchmark import Question, read, shuffle_images
 from tests.components.evaluation.tsv import b64, png, row, write
 
 RED, BLUE, GREEN = png("red"), png("blue"), png("green")

@@ -1,0 +1,146 @@
+"""Who computes the facts: one task per shard, in this process, in a pool of processes or on Ray. The task is the same function everywhere.
+
+Results come as they are ready, with the number of their shard; their order and their workers make no difference to what is written.
+"""
+
+import logging
+import os
+import pickle
+import signal
+import socket
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from functools import lru_cache
+from multiprocessing import connection, get_context, parent_process
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from components.curation.facts import row_facts
+from components.curation.filter import RowFilter
+from components.errors import SetupError, TransientError
+from components.profile import Profile
+
+logger = logging.getLogger(__name__)
+
+DEATHS = 3
+"""Times that workers may die, of memory or by a signal, before the step gives up; what they had finished stays."""
+
+ANSWER_SECONDS = 20
+"""How long a Ray cluster may take to answer."""
+
+RAY_STORE_BYTES = 128 * 2**20
+"""Of a Ray that the step starts itself: only facts go through its object store."""
+
+Shards = Mapping[int, tuple[Path, str]]
+"""Number of a shard -> its file and its source."""
+Found = Iterator[tuple[int, pa.Table]]
+"""Number of a shard, and its facts."""
+
+
+def find(shards: Shards, filters: Sequence[RowFilter[Any]], profile: Profile) -> Found:
+    """`row_facts` of every shard, as they are ready. Raises DataError for a damaged shard, TransientError when workers die again and again."""
+    if not shards:
+        return iter(())
+    if profile.data_engine == "ray":
+        return _on_ray(shards, filters, profile)
+    if profile.data_workers > 1:
+        return _in_pool(shards, filters, profile.data_workers)
+    return ((number, row_facts(file, source, filters)) for number, (file, source) in shards.items())
+
+
+def facts_of(file: Path, source: str, filters: bytes, content: bytes | None = None) -> pa.Table:
+    """`row_facts` with pickled filters."""
+    return row_facts(file, source, _unpickled(filters), content)
+
+
+@lru_cache(maxsize=1)
+def _unpickled(filters: bytes) -> Sequence[RowFilter[Any]]:
+    """Once in a worker, not once a shard: a filter may have read a file of its own."""
+    return pickle.loads(filters)  # noqa: S301 (from the step that has started this worker)
+
+
+def _in_pool(shards: Shards, filters: Sequence[RowFilter[Any]], workers: int) -> Found:
+    """Not forked from this process, which has threads, but from a server that has none."""
+    left, shown = dict(shards), pickle.dumps(filters)
+    context = get_context("forkserver")
+    context.set_forkserver_preload(sorted({__name__, *(type(judging).__module__ for judging in filters)}))  # imported once, not in every worker
+    for deaths in range(DEATHS + 1):
+        if deaths:
+            logger.warning("a worker died: %d of %d shards are left, in new workers", len(left), len(shards))
+        with ProcessPoolExecutor(min(workers, len(left)), context, _end_with_parent) as pool:
+            try:
+                futures = {pool.submit(facts_of, file, source, shown): number for number, (file, source) in left.items()}
+                for future in as_completed(futures):
+                    if isinstance(future.exception(), BrokenProcessPool):
+                        continue
+                    yield futures[future], future.result()
+                    del left[futures[future]]
+            except BrokenProcessPool:
+                continue
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+        if not left:
+            return
+    raise TransientError(
+        f"data_workers: workers died {DEATHS + 1} times, {len(left)} of {len(shards)} shards are left: give the machine more memory or use fewer"
+    )
+
+
+def _end_with_parent() -> None:
+    """A worker whose step was killed ends too."""
+    parent = parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _on_ray(shards: Shards, filters: Sequence[RowFilter[Any]], profile: Profile) -> Found:
+    """Ray tries a task again whose worker died. Nodes of a cluster that runs already get the shards and the code from here."""
+    try:
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        import ray
+        import ray.exceptions
+    except ImportError as error:
+        raise SetupError("data_engine: ray is not installed: install `stockpot[ray]`, or set `data_engine: local`") from error
+    handler = signal.getsignal(signal.SIGTERM)
+    quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False, "configure_logging": False}
+    try:
+        if profile.ray_address:
+            import components
+
+            host, _, port = profile.ray_address.rpartition(":")
+            socket.create_connection((host, int(port)), ANSWER_SECONDS).close()  # Ray itself would try for many minutes
+            ray.init(profile.ray_address, runtime_env={"py_modules": [str(Path(components.__file__).parent)]}, **quiet)
+        else:
+            ray.init("local", num_cpus=profile.data_workers, include_dashboard=False, object_store_memory=RAY_STORE_BYTES, **quiet)
+    except (OSError, RuntimeError) as error:
+        raise TransientError(f"ray_address: {profile.ray_address}: no Ray cluster answers there: {' '.join(str(error).split())[:200]}") from error
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)  # Ray sets one of its own, which would end this process before the step has said why
+    try:
+        task: Any = ray.remote(facts_of).options(max_retries=DEATHS)
+        shown = ray.put(pickle.dumps(filters))
+        waiting, under_way = list(shards.items()), dict[Any, int]()
+        while waiting or under_way:
+            while waiting and len(under_way) < 2 * max(1, int(ray.cluster_resources().get("CPU", 1))):
+                number, (file, source) = waiting.pop(0)
+                content = file.read_bytes() if profile.ray_address else None
+                under_way[task.remote(file, source, shown, content)] = number
+            for reference in ray.wait(list(under_way))[0]:
+                yield under_way.pop(reference), ray.get(reference)
+    except ray.exceptions.RayTaskError as error:
+        raise error.cause from error
+    except ray.exceptions.RayError as error:
+        raise TransientError(f"data_engine: Ray gave up: {' '.join(str(error).split())[:300]}") from error
+    finally:
+        ray.shutdown()
