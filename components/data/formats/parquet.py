@@ -40,7 +40,12 @@ class Parquet:
     def rows(self, file: Path) -> Iterator[tuple[int, Any]]:
         number = 0
         try:
-            options: dict[str, Any] = {"buffer_size": PAGE_BYTES, "page_checksum_verification": True, "thrift_container_size_limit": MAX_LIST}
+            options: dict[str, Any] = {
+                "pre_buffer": False,
+                "buffer_size": PAGE_BYTES,
+                "page_checksum_verification": True,
+                "thrift_container_size_limit": MAX_LIST,
+            }
             with pq.ParquetFile(file, **options) as parquet:
                 wanted, rows = self._wanted(parquet.schema_arrow), _batch_rows(parquet.metadata)
                 for batch in parquet.iter_batches(rows, columns=wanted, use_threads=False):
