@@ -24,7 +24,7 @@ class Decontamination(RowFilter[Config]):
 
     kind = "decontamination"
     version = "1"
-    fact_type = pa.struct([("rule", pa.string()), ("benchmark", pa.string()), ("index", pa.int64()), ("score", pa.float64())])
+    fact_type = pa.struct([("rule", pa.string()), ("benchmark", pa.string()), ("question", pa.int64()), ("score", pa.float64())])
 
     def __init__(self, config: Config, step: Step):
         """Reads the evaluation files here, once: workers get what they hold. Raises DataError as `EvaluationSet`."""
@@ -42,7 +42,7 @@ class Decontamination(RowFilter[Config]):
             [self.config.action if fact else KEEP for fact in facts],
             [fact["score"] if fact else None for fact in facts],
             [REASONS[fact["rule"]] if fact else "" for fact in facts],
-            [f"{fact['benchmark']}, question {fact['index']}" if fact else "" for fact in facts],
+            [f"{fact['benchmark']}, question {fact['question']}" if fact else "" for fact in facts],
         )
 
     def report(self) -> dict[str, Any]:

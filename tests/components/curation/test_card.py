@@ -180,6 +180,25 @@ def test_the_mixture_takes_rows_out_and_repeats_those_that_it_may(project):
     assert fates(Path(), dropped["id"])[0]["reason"] == "not_in_mixture"
 
 
+def test_rewrites_are_counted_by_source_and_kind(project):
+    before = [{"role": "user", "content": "?"}, {"role": "assistant", "content": "r"}]
+    fix = {"filter": "capfusion", "version": "1", "action": "fix", "score": None, "reason": "", "detail": "", "before": before}
+    rows = [
+        {**row(f"{i}", answer=f"number {i}"), "verdicts": [fix] if i < 3 else [{**fix, "action": "keep", "reason": "unjudged", "before": None}]}
+        for i in range(5)
+    ]
+    ingested("a", [*rows, {**row("copy", answer="number 0"), "verdicts": [fix]}])
+    Path("out/ingest-a").rename("out/rewrite-a")
+    params = {"seed": 0, "sources": {"a": {"rewrites": [{"kind": "capfusion"}]}}, "curation": {"filters": [{"kind": "exact_duplicates"}]}}
+    step = Step("curate", params)
+    step.data.mkdir(parents=True)
+    curate.run(step)
+    assert json.loads(step.side("card.json").read_text())["rewrites"] == {"a": {"capfusion": {"fix": 4, "keep": 2}}}
+    assert "Rewrites" in page().words
+    (fate,) = fates(Path(), "1")
+    assert fate["verdicts"][0]["before"] == before
+
+
 # -- why ---------------------------------------------------------------------------------------------------------------------
 
 
