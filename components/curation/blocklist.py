@@ -33,6 +33,7 @@ class Blocklist(RowFilter[Config]):
     kind = "blocklist"
     version = "1"
     fact_type = pa.struct([("reason", pa.string()), ("detail", pa.string())])
+    sees_pictures = False
 
     def looks_at(self, source: str) -> bool:
         return self.config.sources is None or source in self.config.sources

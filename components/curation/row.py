@@ -8,6 +8,7 @@ import pyarrow as pa
 from PIL import Image
 from xxhash import xxh3_128_hexdigest
 
+from components.curation.minhash import bands, shingles
 from components.data.canonical import IMAGE_MARK
 from components.data.images import ImageError, opened, rgb
 
@@ -129,6 +130,11 @@ class Row:
     def text(self) -> str:
         """All messages, one below the other, without the marks of pictures."""
         return "\n".join(m["content"] for m in without_marks(self.messages))
+
+    @cached_property
+    def bands(self) -> bytes:
+        """The MinHash bands of `text`."""
+        return bands(shingles(self.text))
 
     @cached_property
     def pictures(self) -> list[Picture]:
