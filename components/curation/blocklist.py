@@ -33,6 +33,7 @@ class Blocklist(RowFilter[Config]):
     kind = "blocklist"
     version = "1"
     fact_type = pa.struct([("reason", pa.string()), ("detail", pa.string())])
+    sees_pictures = False
 
     def __init__(self, config: Config, step: Step):
         """Reads the lists here, once: workers get what they hold. Raises DataError for one that cannot be read."""

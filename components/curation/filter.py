@@ -60,6 +60,11 @@ class RowFilter(Filter[C]):
     """Looks at one row at a time. All such filters share one pass over all rows, whichever of them the filters before would have taken out."""
 
     fact_type: ClassVar[pa.DataType]
+    sees_pictures: ClassVar[bool] = True
+    """False for a filter that looks at nothing but text."""
+
+    def read(self, row: Row) -> None:
+        """Optional: what can be found in the text of a row before its pictures are decoded, for the row to remember."""
 
     @abstractmethod
     def fact(self, row: Row) -> Any:

@@ -39,6 +39,7 @@ class IdentifiedLanguage(RowFilter[Config]):
     kind = "language"
     version = "py3langid-0.4-1"
     fact_type = pa.struct([("other", pa.string()), ("probability", pa.float64())])
+    sees_pictures = False
 
     def looks_at(self, source: str) -> bool:
         return self.config.sources is None or source in self.config.sources

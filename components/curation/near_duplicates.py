@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from components.curation.filter import DROP, KEEP, RowFilter, verdicts
-from components.curation.minhash import BANDS, bands, jaccard, neighbourhoods, shingles
+from components.curation.minhash import BANDS, jaccard, neighbourhoods, shingles
 from components.curation.row import THUMBNAIL, Row
 from components.data.images import ImageError
 from components.recipe.curation import NearDuplicates as Config
@@ -40,12 +40,15 @@ class NearDuplicates(RowFilter[Config]):
     version = "1"
     fact_type = pa.struct([("text", pa.string()), ("bands", pa.binary(8 * BANDS)), ("thumbnails", pa.binary())])
 
+    def read(self, row: Row) -> None:
+        _ = row.bands
+
     def fact(self, row: Row) -> dict[str, Any] | None:
         try:
             thumbnails = b"".join(picture.thumbnail for picture in row.pictures)
         except ImageError:
             return None
-        return {"text": row.text, "bands": bands(shingles(row.text)), "thumbnails": thumbnails} if thumbnails else None
+        return {"text": row.text, "bands": row.bands, "thumbnails": thumbnails} if thumbnails else None
 
     def judge(self, rows: pa.Table) -> pa.Table:
         column = rows["facts"].combine_chunks()

@@ -10,6 +10,7 @@ import pyarrow as pa
 from PIL import Image
 from xxhash import xxh3_128_hexdigest
 
+from components.curation.minhash import bands, shingles
 from components.data.canonical import IMAGE_MARK
 from components.data.images import ImageError, opened, rgb
 
@@ -139,6 +140,11 @@ class Row:
         for picture in self.pictures:
             whole.update(picture.digest.encode())
         return whole.digest()
+
+    @cached_property
+    def bands(self) -> bytes:
+        """The MinHash bands of `text`."""
+        return bands(shingles(self.text))
 
     @cached_property
     def pictures(self) -> list[Picture]:

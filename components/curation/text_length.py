@@ -16,6 +16,7 @@ class TextLength(RowFilter[Config]):
     kind = "text_length"
     version = "1"
     fact_type = pa.struct([("shortest", pa.int64()), ("longest", pa.int64())])
+    sees_pictures = False
 
     def looks_at(self, source: str) -> bool:
         return self.config.sources is None or source in self.config.sources
