@@ -20,6 +20,8 @@ DIGESTS = {
     "grammar.verdict.zh.v1": "1a344f3a",
     "ocr_questions.en.v1": "998dbe9d",
     "ocr_questions.zh.v1": "59adfe12",
+    "perplexity.caption.en.v1": "20446ba5",
+    "perplexity.caption.zh.v1": "8c1ff93d",
     "prompt_pool.en.v1": "69706769",
     "prompt_pool.zh.v1": "f3f7d342",
     "translate.rules.en.v1": "e45dbebd",
