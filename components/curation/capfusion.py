@@ -7,11 +7,12 @@ from collections.abc import Sequence
 
 from components.curation.annotator import Request
 from components.curation.pictures import sent
-from components.curation.prompts import worded_in
+from components.curation.prompts import LANGUAGES
 from components.curation.rewriter import PASSED, Change, Rewriter, one_turn
 from components.curation.row import Row
 from components.data.canonical import IMAGE_MARK
 from components.data.images import ImageError
+from components.data.language import language_of
 from components.recipe.rewrites import CapFusion as Config
 from components.step import Step
 
@@ -19,12 +20,12 @@ PLACE = "<ImageHere>"
 """Where the published prompt has the picture; a request has it first."""
 SEAMS = ("Sentence 1", "Sentence 2", "Merged Sentence", "句子1", "句子2", "合并后的句子", IMAGE_MARK)
 """Words of the prompt: a caption that has them is none."""
-LONGER = 2
-"""A merged caption may be so many times as long as the two together."""
+LONGEST = 4000
+"""A longer reply is no caption, characters."""
 
 
 class CapFusion(Rewriter[Config]):
-    """Rows of one turn about pictures: the question stays, the answer is the merged caption."""
+    """Rows of one turn about pictures, in a language of the prompts: the question stays, the answer is the merged caption, in the row's language."""
 
     kind = "capfusion"
     code = "1"
@@ -38,10 +39,10 @@ class CapFusion(Rewriter[Config]):
     def rewrite(self, rows: Sequence[Row]) -> list[Change]:
         changes, asked = [PASSED] * len(rows), dict[int, Request]()
         for i, row in enumerate(rows):
-            if one_turn(row):
-                prompt = self.prompt["caption"][worded_in(row.language)]
+            if one_turn(row) and row.language in LANGUAGES:
+                prompt = self.prompt["caption"][row.language]
                 try:
-                    asked[i] = Request(prompt.text.replace(PLACE, ""), prompt.id, images=sent(row), language=worded_in(row.language))
+                    asked[i] = Request(prompt.text.replace(PLACE, ""), prompt.id, images=sent(row), language=row.language)
                 except ImageError as error:
                     changes[i] = Change(problem=str(error))
         described = self._vlm.write_all(list(asked.values()), self.config.max_tokens)
@@ -49,9 +50,9 @@ class CapFusion(Rewriter[Config]):
         for i, generated in zip(asked, described, strict=True):
             changes[i] = Change(problem="no description of the picture that can be used")
             if generated:
-                prompt = self.prompt["merge"][worded_in(rows[i].language)]
+                prompt = self.prompt["merge"][rows[i].language]
                 text = prompt.render(original=_one_line(rows[i].messages[1]["content"]), generated=_one_line(generated))
-                merging[i] = Request(text, prompt.id, language=worded_in(rows[i].language))
+                merging[i] = Request(text, prompt.id, language=rows[i].language)
         merged = self._llm.write_all(list(merging.values()), self.config.max_tokens, _is_a_caption)
         for i, caption in zip(merging, merged, strict=True):
             answer = {"role": "assistant", "content": caption or ""}
@@ -65,4 +66,4 @@ def _one_line(text: str) -> str:
 
 
 def _is_a_caption(request: Request, text: str) -> bool:
-    return len(text) <= LONGER * len(request.text) and not any(seam in text for seam in SEAMS)
+    return len(text) <= LONGEST and not any(seam in text for seam in SEAMS) and (language_of(text) == "zh") == (request.language == "zh")

@@ -119,6 +119,15 @@ def test_captions_are_merged_with_what_a_model_sees():
     assert found[0]["images"] == rows[0]["images"]
 
 
+def test_a_caption_in_another_language_than_the_row_is_none_and_rows_in_further_languages_pass():
+    rows = [row("1", "?", "一只狗", language="zh"), row("2", "?", "a dog", value=2), row("3", "?", "un chien", value=3, language="fr")]
+    with ChatServer(lambda *_: "a brown dog", sees=True) as server:
+        found, summary = run(rows, {"kind": "capfusion", "vlm": at(server)})
+    assert [answer for _, answer in said(found)] == ["一只狗", "a brown dog", "un chien"]
+    assert [[v["reason"] for v in r["verdicts"]] for r in found] == [["unjudged"], [""], []]
+    assert summary["rewrites"][0]["passed"] == 1
+
+
 def test_a_merger_that_leaves_traces_of_the_prompt_is_none_and_other_languages_are_asked_in_theirs():
     def sloppy(text: str, pictures: list) -> str:
         return "一只狗" if pictures else "合并: 一只小狗" if "小狗" in text else "Sentence 1 and Sentence 2"
