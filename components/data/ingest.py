@@ -6,6 +6,7 @@ Pictures travel inside the shards. Here their headers are read; decoding them wh
 import hashlib
 import json
 import logging
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
@@ -185,8 +186,9 @@ def run(step: Step) -> None:
     source = step.config(f"sources.{name}", Source)
     planned = step.param(f"objects.{name}") if source.objects else []
     check_objects(source, planned)
-    ingest = Ingest(name, source, step.side("fetched"))
-    rows_out = ingest.write(step.data)
+    with tempfile.TemporaryDirectory(dir=step.data.parent) as scratch:
+        ingest = Ingest(name, source, Path(scratch))
+        rows_out = ingest.write(step.data)
     check_objects(source, planned)  # pictures are asked for by name alone
     refused = ingest.reasons
     summary = {"rows_in": ingest.rows_in, "rows_out": rows_out, "quarantined": refused.total(), "by_reason": dict(sorted(refused.items()))}

@@ -45,6 +45,7 @@ Checked with the rest, before any work:
   Both together leave at least 20 percent.
 - At least one benchmark counts in the overall score.
 - A path below `out/` needs a `draw` section.
+- A pattern in a source's `path` has a folder, or a bucket, before it; `images` is no pattern; `columns` does not go with `llava` and `vlmevalkit`.
 - Names that belong to the pipeline are refused:
   stages `draw`, `ingest`, `rewrite`, `curate`, `soup`, `evaluate`, `package`, `promote`, `weights`; source `dropped`; candidate `soup`.
 - `draw.min_side` is at most `draw.max_side`; `draw.withheld` leaves some pairs for training.
