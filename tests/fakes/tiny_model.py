@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Sequence
-from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -67,15 +66,13 @@ def learn(samples: Sequence[Learned], folder: Path, steps: int = 120) -> Path:
 
 
 def answers_of(folder: Path, max_new_tokens: int = 64) -> Callable[[str, list[Image.Image]], str]:
-    """What a ChatServer with `sees` answers from: the model in `folder`, greedily."""
-
-    @cache
-    def loaded():
-        return load_model(folder)
+    """What a ChatServer with `sees` answers from: the model in `folder`, greedily. It is loaded here: two threads that load at once spoil what
+    transformers patches in torch meanwhile, for all models of this process."""
+    loaded = load_model(folder)
 
     def reply(text: str, pictures: list[Image.Image]) -> str:
         try:
-            return answer(*loaded(), [pictures[0].convert("RGB") if pictures else None], [text], max_new_tokens=max_new_tokens, batch=1)[0]
+            return answer(*loaded, [pictures[0].convert("RGB") if pictures else None], [text], max_new_tokens=max_new_tokens, batch=1)[0]
         except ModelError:  # longer than its context
             return ""
 
