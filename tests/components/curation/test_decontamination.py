@@ -1,6 +1,7 @@
 """Decontamination: rows that give a question of an evaluation file away are found, rows that only resemble one are not."""
 
 import io
+import pickle
 import random
 from pathlib import Path
 
@@ -129,6 +130,15 @@ def test_rows_may_be_tagged_and_broken_pictures_pass(filter_of):
 def test_a_benchmark_that_an_evaluation_refuses_is_refused_here(filter_of):
     with pytest.raises(DataError, match=r"shapes\.tsv: row 1: the question is empty"):
         judge(filter_of([question(1, b64(file(scene(1))), question=" ")]), [row("x")])
+
+
+def test_a_worker_gets_what_the_files_hold_and_needs_them_no_more(filter_of):
+    shown = scene(1)
+    decontamination = filter_of([question(1, b64(file(shown)), question=f"{LONG}?")])
+    rows = [asks("near", LONG, [file(shown, "JPEG", quality=75)]), asks("text", LONG), asks("clean", "what?", [file(scene(2))])]
+    sent = pickle.dumps(decontamination)
+    Path("shapes.tsv").unlink()
+    assert found(pickle.loads(sent), rows) == found(decontamination, rows) == {"near": "evaluation_question", "text": "evaluation_text"}
 
 
 def test_a_file_is_read_once_under_its_first_name():

@@ -1,5 +1,6 @@
 """Size of pictures, length of answers, language and blocklist: what each finds, and what it lets pass."""
 
+import pickle
 import random
 import string
 from pathlib import Path
@@ -164,6 +165,9 @@ def test_lists_may_stand_in_files(tmp_path, monkeypatch):
     listed = blocklist(words=["lottery"], words_file="words.txt", hosts_file="hosts.txt")
     rows = [row("1", answer="casino"), row("2", answer="lottery"), row("3", answer="http://spam.example"), row("4", answer="bad words")]
     assert reasons(listed, rows) == ["blocked_word", "blocked_word", "blocked_host", ""]
+    sent = pickle.dumps(listed)
+    Path("hosts.txt").unlink()
+    assert reasons(pickle.loads(sent), rows) == reasons(listed, rows)
     Path("words.txt").write_bytes(b"\xff\xfe\xff")
     with pytest.raises(DataError, match=r"words\.txt: not a readable text file"):
         read_list(Path("words.txt"))
