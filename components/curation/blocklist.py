@@ -46,7 +46,7 @@ class Blocklist(RowFilter[Config]):
                 if match := pattern.search(message["content"]):
                     return {"reason": PATTERN, "detail": match[0]}
         for text in (*(m["content"] for m in row.messages), *(p.path or "" for p in row.pictures)):
-            for host in ADDRESS.findall(text):
+            for host in ADDRESS.findall(text) if "://" in text or "www." in text.casefold() else ():
                 if self._is_blocked(host):
                     return {"reason": HOST, "detail": host}
         return None
@@ -59,6 +59,10 @@ class Blocklist(RowFilter[Config]):
     @cached_property
     def _phrases(self) -> set[tuple[str, ...]]:
         return {tuple(found) for entry in self._entries(self.config.words, self.config.words_file) if (found := words(entry))}
+
+    @cached_property
+    def _first_words(self) -> set[str]:
+        return {phrase[0] for phrase in self._phrases}
 
     @cached_property
     def _lengths(self) -> list[int]:
@@ -76,7 +80,8 @@ class Blocklist(RowFilter[Config]):
         return [*own, *(read_list(self.step.file(file)) if file else [])]
 
     def _word(self, said: list[str]) -> str | None:
-        runs = (tuple(said[i : i + n]) for n in self._lengths for i in range(len(said) - n + 1))
+        starts = [i for i, word in enumerate(said) if word in self._first_words]
+        runs = (tuple(said[i : i + n]) for n in self._lengths for i in starts)
         return next((" ".join(run) for run in runs if run in self._phrases), None)
 
     def _is_blocked(self, host: str) -> bool:
