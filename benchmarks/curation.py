@@ -241,7 +241,7 @@ def measure_pool() -> dict[str, Any]:
 
 def measure_hf() -> dict[str, Any]:
     """Seconds of the same operators in HF `datasets.map(num_proc=2)`; making the dataset of the shards is not counted."""
-    import datasets
+    import datasets  # pyright: ignore[reportMissingImports]  # of this benchmark alone
 
     with tempfile.TemporaryDirectory(dir=".") as cache:
         made: Any = datasets.Dataset.from_parquet([str(f) for f in files()], cache_dir=cache, columns=list(Row.COLUMNS))

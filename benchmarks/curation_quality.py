@@ -25,6 +25,7 @@ NOISE = {
     "image_validity": ("truncated",),
     "exact_duplicates": ("duplicate",),
     "near_duplicates": ("near_duplicate",),
+    "language": ("wrong_language",),
     "perplexity": ("scrambled", "wrong_language"),
     "text_answerable": ("answerable",),
     "grammar": ("ungrammatical",),

@@ -13,6 +13,8 @@ recipes = App(name="recipe", help="Look at recipes, make one.")
 app.command(recipes)
 rows = App(name="data", help="Look at what curation did to the rows.")
 app.command(rows)
+reviews = App(name="review", help="Have somebody look at rows: a sheet out, verdicts back in.")
+rows.command(reviews)
 
 Recipe = Annotated[str, Parameter(help="a name in recipes/, or a file")]
 RecipeInForce = Annotated[str | None, Parameter(help="a name in recipes/, or a file; default: the recipe in force in this checkout")]
@@ -289,6 +291,43 @@ def recipe_new(
 
     sentences = new_recipe(name, train=train, captions=captions, images=images, questions=questions, force=force)
     _print(json.dumps({"recipe": name, "path": f"recipes/{name}.yaml", "found": sentences}) if as_json else "\n".join(sentences))
+
+
+@reviews.command(name="export")
+def review_export(recipe: Recipe | None = None, /, *, to: Path = Path("review.html"), limit: int = 200, as_json: Json = False) -> None:
+    """Write rows that wait for a review into a sheet: one HTML file with pictures, texts, and inputs to accept, fix and reject.
+
+    They are the rows that the filter `human_check` has dropped as `unreviewed`, in this checkout's `out/`, or of RECIPE from the cache. `--json` gives
+    `{page, rows, left}`.
+
+    Parameters
+    ----------
+    to
+        The file to write.
+    limit
+        Most rows on it.
+    """
+    from flows.review import export
+
+    export(recipe, to, limit, as_json)
+
+
+@reviews.command(name="import")
+def review_import(saved: list[Path], /, *, into: Path, as_json: Json = False) -> None:
+    """Add the verdicts that a review sheet has saved to the file that the filter `human_check` reads.
+
+    A later verdict on a row takes the place of an earlier one. `--json` gives `{verdicts, accept, fix, reject}`, the numbers in the whole file.
+
+    Parameters
+    ----------
+    saved
+        Files that review sheets have saved, JSON or CSV.
+    into
+        The file of verdicts, one line each, for `verdicts` of the filter; made where it is not there.
+    """
+    from flows.review import take
+
+    take(saved, into, as_json)
 
 
 @rows.command(name="card")

@@ -53,7 +53,7 @@ def _from_the_cache(recipe: str | None) -> tuple[Path, dict[str, Any]]:
 
 def why(sample: str, recipe: str | None, as_json: bool) -> None:
     """Prints the fate of a sample, from the source file to where it ended. Raises DataError for an id that nobody has, SetupError before curation has run."""
-    with _outputs(recipe) as root:
+    with outputs(recipe) as root:
         found = fates(root, sample)
     if as_json:
         sys.stdout.write(json.dumps({"sample": sample, "fates": found}, ensure_ascii=False) + "\n")
@@ -65,7 +65,7 @@ def why(sample: str, recipe: str | None, as_json: bool) -> None:
 
 
 @contextlib.contextmanager
-def _outputs(recipe: str | None) -> Iterator[Path]:
+def outputs(recipe: str | None) -> Iterator[Path]:
     """A folder with the outputs up to curation: this checkout, or a temporary one that is filled from the cache."""
     if recipe is None and Path("out/curate/counts.json").is_file():
         yield Path()

@@ -14,7 +14,7 @@ import components.recipe.curation
 from components.curation.row import Row
 from components.runtime import Cluster, Runtime
 from components.settings import Settings
-from flows.cli import app, recipes
+from flows.cli import app, recipes, rows
 from flows.reference import markdown
 from tests.conftest import Ended, Project
 
@@ -142,6 +142,7 @@ def test_all_commands_are_listed() -> None:
     page = read("docs/reference/commands.md")
     assert set(re.findall(r"^## stockpot (\w+)$", page, re.MULTILINE)) == commands(app)
     assert set(re.findall(r"^### stockpot recipe (\w+)$", page, re.MULTILINE)) == commands(recipes)
+    assert set(re.findall(r"^### stockpot data (\w+)$", page, re.MULTILINE)) == commands(rows)
 
 
 def test_the_page_of_commands_is_what_the_command_line_says() -> None:

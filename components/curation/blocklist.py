@@ -1,7 +1,6 @@
 """Filter `blocklist`: rows whose messages have a word, the address of a host, or a pattern that the recipe does not want."""
 
 import re
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from components.curation.row import Row
 from components.curation.words import words
 from components.errors import DataError
 from components.recipe.curation import Blocklist as Config
+from components.step import Step
 
 WORD, HOST, PATTERN = "blocked_word", "blocked_host", "blocked_pattern"
 ADDRESS = re.compile(r"(?:https?://|\bwww\.)(?:[^\s/?#@]*@)?([^\s/?#:\"'<>()\[\]]+)", re.IGNORECASE)
@@ -35,6 +35,15 @@ class Blocklist(RowFilter[Config]):
     fact_type = pa.struct([("reason", pa.string()), ("detail", pa.string())])
     sees_pictures = False
 
+    def __init__(self, config: Config, step: Step):
+        """Reads the lists here, once: workers get what they hold. Raises DataError for one that cannot be read."""
+        super().__init__(config, step)
+        self._phrases = {tuple(found) for entry in self._entries(config.words, config.words_file) if (found := words(entry))}
+        self._first_words = {phrase[0] for phrase in self._phrases}
+        self._lengths = sorted({len(phrase) for phrase in self._phrases})
+        self._hosts = {entry.casefold().strip(".") for entry in self._entries(config.hosts, config.hosts_file)}
+        self._patterns = [re.compile(pattern) for pattern in config.patterns]
+
     def looks_at(self, source: str) -> bool:
         return self.config.sources is None or source in self.config.sources
 
@@ -55,26 +64,6 @@ class Blocklist(RowFilter[Config]):
         facts = [fact or {"reason": "", "detail": ""} for fact in rows["facts"].to_pylist()]
         actions = [self.config.action if fact["reason"] else KEEP for fact in facts]
         return verdicts(actions, [None] * len(facts), [fact["reason"] for fact in facts], [fact["detail"] for fact in facts])
-
-    @cached_property
-    def _phrases(self) -> set[tuple[str, ...]]:
-        return {tuple(found) for entry in self._entries(self.config.words, self.config.words_file) if (found := words(entry))}
-
-    @cached_property
-    def _first_words(self) -> set[str]:
-        return {phrase[0] for phrase in self._phrases}
-
-    @cached_property
-    def _lengths(self) -> list[int]:
-        return sorted({len(phrase) for phrase in self._phrases})
-
-    @cached_property
-    def _hosts(self) -> set[str]:
-        return {entry.casefold().strip(".") for entry in self._entries(self.config.hosts, self.config.hosts_file)}
-
-    @cached_property
-    def _patterns(self) -> list[re.Pattern[str]]:
-        return [re.compile(pattern) for pattern in self.config.patterns]
 
     def _entries(self, own: list[str], file: str | None) -> list[str]:
         return [*own, *(read_list(self.step.file(file)) if file else [])]

@@ -5,7 +5,6 @@ A picture counts alone when its pixels are equal, a picture that only looks alik
 """
 
 from collections import Counter
-from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
@@ -14,6 +13,7 @@ from components.curation.evaluation_set import EvaluationSet, files
 from components.curation.filter import KEEP, RowFilter, verdicts
 from components.curation.row import Row
 from components.recipe.curation import Decontamination as Config
+from components.step import Step
 
 REASONS = {"pixels": "evaluation_picture", "picture": "evaluation_question", "text": "evaluation_text"}
 """Rule -> reason."""
@@ -24,12 +24,12 @@ class Decontamination(RowFilter[Config]):
 
     kind = "decontamination"
     version = "1"
-    fact_type = pa.struct([("rule", pa.string()), ("benchmark", pa.string()), ("index", pa.int64()), ("score", pa.float64())])
+    fact_type = pa.struct([("rule", pa.string()), ("benchmark", pa.string()), ("question", pa.int64()), ("score", pa.float64())])
 
-    @cached_property
-    def evaluation(self) -> EvaluationSet:
-        """Read when the first row is looked at, and once in a process."""
-        return EvaluationSet({self.step.file(path): name for path, name in files(self.step.params).items()}, self.config.words)
+    def __init__(self, config: Config, step: Step):
+        """Reads the evaluation files here, once: workers get what they hold. Raises DataError as `EvaluationSet`."""
+        super().__init__(config, step)
+        self.evaluation = EvaluationSet({step.file(path): name for path, name in files(step.params).items()}, config.words)
 
     def fact(self, row: Row) -> dict[str, Any] | None:
         match = self.evaluation.match(row, self.config.hash_bits, self.config.picture_percent)
@@ -42,7 +42,7 @@ class Decontamination(RowFilter[Config]):
             [self.config.action if fact else KEEP for fact in facts],
             [fact["score"] if fact else None for fact in facts],
             [REASONS[fact["rule"]] if fact else "" for fact in facts],
-            [f"{fact['benchmark']}, question {fact['index']}" if fact else "" for fact in facts],
+            [f"{fact['benchmark']}, question {fact['question']}" if fact else "" for fact in facts],
         )
 
     def report(self) -> dict[str, Any]:

@@ -27,13 +27,13 @@ class Match(NamedTuple):
 
     rule: str
     benchmark: str
-    index: int
+    question: int
     score: float
 
 
 class _Asked(NamedTuple):
     benchmark: str
-    index: int
+    question: int
     words: str
 
 
@@ -44,7 +44,7 @@ class _Shown:
         self.digest = picture.digest
         self.questions: list[_Asked] = []
         try:
-            self.look: tuple[int, np.ndarray] | None = perceptual_hash(picture.sampled), point(picture.thumbnail)
+            self.look: tuple[int, np.ndarray] | None = perceptual_hash(picture.image), point(picture.thumbnail)
         except ImageError:
             self.look = None  # an evaluation says so itself
 
@@ -97,14 +97,14 @@ class EvaluationSet:
         """
         for picture in row.pictures:
             if asked := self._digests.get(picture.digest):
-                return Match("pixels", asked.benchmark, asked.index, 1.0)
+                return Match("pixels", asked.benchmark, asked.question, 1.0)
         return self._near(row, bits, percent) or self._text(row)
 
     def _near(self, row: Row, bits: int, percent: float) -> Match | None:
         said: list[str] | None = None
         for picture in row.pictures if len(self._hashes) else []:
             try:
-                close = np.flatnonzero(distances(perceptual_hash(picture.sampled), self._hashes) <= bits).tolist()
+                close = np.flatnonzero(distances(perceptual_hash(picture.image), self._hashes) <= bits).tolist()
                 look = point(picture.thumbnail) if close else None
             except ImageError:
                 continue
@@ -114,7 +114,7 @@ class EvaluationSet:
                 correlation = 1 - float(((shown.look[1] - look) ** 2).sum()) / 2
                 asked = next((a for a in shown.questions if any(a.words in text for text in said or [])), None)
                 if asked and correlation * 100 >= percent:
-                    return Match("picture", asked.benchmark, asked.index, correlation)
+                    return Match("picture", asked.benchmark, asked.question, correlation)
         return None
 
     def _text(self, row: Row) -> Match | None:
@@ -124,7 +124,7 @@ class EvaluationSet:
         if not met:
             return None
         asked = min(met, key=lambda a: (-met[a] / self._lengths[a], a))
-        return Match("text", asked.benchmark, asked.index, met[asked] / self._lengths[asked])
+        return Match("text", asked.benchmark, asked.question, met[asked] / self._lengths[asked])
 
 
 def _padded(text: str) -> str:

@@ -1,8 +1,5 @@
 """Filter `exact_duplicates`: of rows with equal messages and equal pixels the first is kept, whatever their ids, sources and files."""
 
-import hashlib
-import json
-
 import pyarrow as pa
 
 from components.curation.filter import DROP, KEEP, RowFilter, verdicts
@@ -20,11 +17,7 @@ class ExactDuplicates(RowFilter[Config]):
     fact_type = pa.binary(32)
 
     def fact(self, row: Row) -> bytes:
-        """SHA-256 of the roles, the texts and the decoded pictures of a row, in their order."""
-        digest = hashlib.sha256(json.dumps([[m["role"], m["content"]] for m in row.messages]).encode())
-        for picture in row.pictures:
-            digest.update(picture.digest.encode())
-        return digest.digest()
+        return row.digest
 
     def judge(self, rows: pa.Table) -> pa.Table:
         first: dict[bytes, str] = {}

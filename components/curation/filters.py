@@ -6,6 +6,7 @@ from components.curation.blocklist import Blocklist
 from components.curation.exact_duplicates import ExactDuplicates
 from components.curation.filter import Filter
 from components.curation.grammar import Grammar
+from components.curation.human_check import HumanCheck
 from components.curation.identified_language import IdentifiedLanguage
 from components.curation.image_size import ImageSize
 from components.curation.image_validity import ImageValidity
@@ -16,5 +17,17 @@ from components.curation.text_length import TextLength
 
 FILTERS: dict[str, type[Filter[Any]]] = {
     f.kind: f
-    for f in (ImageValidity, ImageSize, TextLength, IdentifiedLanguage, Blocklist, ExactDuplicates, NearDuplicates, Perplexity, TextAnswerable, Grammar)
+    for f in (
+        ImageValidity,
+        ImageSize,
+        TextLength,
+        IdentifiedLanguage,
+        Blocklist,
+        ExactDuplicates,
+        NearDuplicates,
+        Perplexity,
+        TextAnswerable,
+        Grammar,
+        HumanCheck,
+    )
 }

@@ -7,7 +7,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from PIL import Image
@@ -64,16 +64,16 @@ class PictureScorer(ABC):
         """
         found: list[float | None] = []
         for start in range(0, len(samples), WINDOW):
-            prepared = [self._prepare(sample) for sample in samples[start : start + WINDOW]]
-            fitting = [i for i, p in enumerate(prepared) if p is not None and len(p.input_ids) <= self.context]
+            window = samples[start : start + WINDOW]
+            prepared = [(i, p) for i, sample in enumerate(window) if (p := self._prepare(sample)) and len(p.input_ids) <= self.context]
             known: dict[int, float] = {}
-            for batch in self._batches([len(prepared[i].input_ids) for i in fitting], max_tokens):
-                numbers = [fitting[i] for i in batch]
-                known.update(zip(numbers, self._perplexities([prepared[i] for i in numbers]), strict=True))
-            found += [known.get(i) for i in range(len(prepared))]
+            for batch in self._batches([len(p.input_ids) for _, p in prepared], max_tokens):
+                numbers, fitting = zip(*(prepared[i] for i in batch), strict=True)
+                known.update(zip(numbers, self._perplexities(fitting), strict=True))
+            found += [known.get(i) for i in range(len(window))]
         return found
 
-    def _perplexities(self, samples: list[Prepared]) -> Iterator[float]:
+    def _perplexities(self, samples: Sequence[Prepared]) -> Iterator[float]:
         for logs in self._log_probabilities(samples):
             mean = logs.double().mean().item()
             if math.isnan(mean):
@@ -89,7 +89,7 @@ class PictureScorer(ABC):
         """Which samples go together."""
 
     @abstractmethod
-    def _log_probabilities(self, samples: list[Prepared]) -> list[torch.Tensor]:
+    def _log_probabilities(self, samples: Sequence[Prepared]) -> list[torch.Tensor]:
         """Of each sample the log-probabilities, float32, of the tokens that are scored."""
 
 
@@ -104,7 +104,7 @@ class OwnScorer(PictureScorer):
             model, self.processor = load_model(folder, dtype=torch.float32, attn_implementation=VARLEN)
         except ModelError as error:
             raise DataError(f"{published.source}: {error}") from error
-        self.model = model.to(self.device)
+        self.model: Any = model.to(self.device)  # pyright: ignore[reportArgumentType]
         self.context = model.config.llm.max_position_embeddings
 
     def _prepare(self, sample: Shown) -> Prepared | None:
@@ -131,7 +131,7 @@ class OwnScorer(PictureScorer):
         return found
 
     @torch.inference_mode()
-    def _log_probabilities(self, samples: list[Prepared]) -> list[torch.Tensor]:
+    def _log_probabilities(self, samples: Sequence[Prepared]) -> list[torch.Tensor]:
         ids = torch.tensor([[token for s in samples for token in s.input_ids]], device=self.device)
         places = torch.cat([torch.arange(len(s.input_ids)) for s in samples])[None].to(self.device)
         labels = torch.tensor([label for s in samples for label in s.labels], device=self.device)
@@ -172,7 +172,7 @@ class PublishedScorer(PictureScorer):
     def _batches(self, lengths: Sequence[int], max_tokens: int) -> list[list[int]]:
         return batches(lengths, max_tokens)
 
-    def _log_probabilities(self, samples: list[Prepared]) -> list[torch.Tensor]:
+    def _log_probabilities(self, samples: Sequence[Prepared]) -> list[torch.Tensor]:
         groups: dict[tuple, list[int]] = {}
         for i, sample in enumerate(samples):
             groups.setdefault(_shapes(sample), []).append(i)
@@ -180,7 +180,7 @@ class PublishedScorer(PictureScorer):
         return [found[i] for i in range(len(samples))]
 
     @torch.inference_mode()
-    def _forward(self, samples: list[Prepared]) -> list[torch.Tensor]:
+    def _forward(self, samples: Sequence[Prepared]) -> list[torch.Tensor]:
         longest = max(len(s.input_ids) for s in samples)
         pad = self.processor.tokenizer.pad_token_id or 0
         ids = torch.tensor([s.input_ids + [pad] * (longest - len(s.input_ids)) for s in samples], device=self.device)
@@ -204,7 +204,7 @@ def _shapes(sample: Prepared) -> tuple:
     return tuple((name, value.dtype, value.shape[1:] if not _per_token(sample, name) else None) for name, value in sorted(sample.rest.items()))
 
 
-def _joined(name: str, samples: list[Prepared], longest: int) -> torch.Tensor:
+def _joined(name: str, samples: Sequence[Prepared], longest: int) -> torch.Tensor:
     if not _per_token(samples[0], name):
         return torch.cat([s.rest[name] for s in samples])
     whole = torch.zeros(len(samples), longest, dtype=samples[0].rest[name].dtype)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import TypeAdapter
 
 from components.curation.filter import FIX, KEEP, UNJUDGED
 from components.curation.rewriter import Change, Rewriter
@@ -17,7 +18,7 @@ from components.curation.rewriters import REWRITERS
 from components.curation.row import Row
 from components.data.canonical import QUARANTINE_SCHEMA, SCHEMA, ShardWriter, read_batches, shards, write_parquet
 from components.progress import track
-from components.recipe.data import Source
+from components.recipe.rewrites import Rewrite
 from components.step import Step
 
 logger = logging.getLogger(__name__)
@@ -34,7 +35,7 @@ class Rewriting:
     def __init__(self, step: Step):
         """Raises what opening an annotator raises."""
         self.source = step.item or ""
-        sections = step.config(f"sources.{self.source}", Source).rewrites
+        sections = TypeAdapter(list[Rewrite]).validate_python(step.param(f"sources.{self.source}.rewrites"))
         self.rewriters: list[Rewriter[Any]] = [REWRITERS[section.kind](section, step) for section in sections]
         self.counts: list[Counter[str]] = [Counter() for _ in sections]
         self.refused: list[dict[str, Any]] = []

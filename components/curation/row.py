@@ -1,5 +1,7 @@
 """A row as filters see it. A picture is decoded when the first of them looks at it, and once for all of them."""
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, TypeVar
@@ -130,6 +132,14 @@ class Row:
     def text(self) -> str:
         """All messages, one below the other, without the marks of pictures."""
         return "\n".join(m["content"] for m in without_marks(self.messages))
+
+    @cached_property
+    def digest(self) -> bytes:
+        """SHA-256 of the roles, the texts and the decoded pictures, in their order."""
+        whole = hashlib.sha256(json.dumps([[m["role"], m["content"]] for m in self.messages]).encode())
+        for picture in self.pictures:
+            whole.update(picture.digest.encode())
+        return whole.digest()
 
     @cached_property
     def bands(self) -> bytes:

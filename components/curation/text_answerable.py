@@ -68,7 +68,7 @@ class TextAnswerable(ModelFilter[Config]):
     """A row's score is the share of its trials that are right; null when one of its questions need not be asked."""
 
     kind = "text_answerable"
-    version = "1"
+    version = "2"
     columns = ("messages",)
 
     def looks_at(self, source: str) -> bool:

@@ -6,9 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from components.data.canonical import QUARANTINE_SCHEMA, SCHEMA, read_rows, read_shard, shards
@@ -45,14 +43,12 @@ def fates(root: Path, sample: str) -> list[dict[str, Any]]:
 def _in_shards(folder: Path, sample: str) -> Iterator[dict[str, Any]]:
     """Samples among the kept rows of a source, or among the dropped ones; one that is repeated comes once."""
     seen: dict[tuple[str, str], dict[str, Any]] = {}
-    wanted = pa.array(sorted({sample, sample.partition("/")[2]}))
     for file in shards(folder):
         small = read_shard(file, ["id", "source"])
-        places = np.flatnonzero(pc.is_in(small["id"], value_set=wanted).to_numpy()).tolist()
+        names = zip(small["id"].to_pylist(), small["source"].to_pylist(), strict=True)
+        places = [i for i, (row_id, source) in enumerate(names) if sample in (row_id, f"{source}/{row_id}")]
         for place, row in zip(places, read_rows(file, places, COLUMNS).to_pylist(), strict=True):
             kept = folder.name == row["source"]
-            if sample not in (row["id"], f"{row['source']}/{row['id']}"):
-                continue
             if (row["source"], row["id"]) in seen:
                 seen[row["source"], row["id"]]["times"] += 1
                 continue

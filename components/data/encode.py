@@ -62,9 +62,13 @@ class Sample:
 
 
 def read_split(folders: Iterable[Path], split: Split, held_out: HeldOut) -> list[dict[str, Any]]:
-    """The rows of all folders, in order, that are in `split`. Keys: id, source, language, category, images, messages."""
+    """The rows of all folders, in order, that are in `split`. Keys: id, source, language, category, images, messages.
+
+    One that the mixture repeats is trained on as often, and held out once.
+    """
     columns = ["id", "source", "language", "category", "images", "messages"]
-    return [row for folder in folders for row in read_shards(folder, columns).to_pylist() if split_of(row, held_out) == split]
+    rows = [row for folder in folders for row in read_shards(folder, columns).to_pylist() if split_of(row, held_out) == split]
+    return rows if split == "train" else list({(row["source"], row["id"]): row for row in rows}.values())
 
 
 def read_rows(folders: Iterable[Path], percent: int = 100, subset_seed: int = 0, held_out: HeldOut | None = None) -> list[dict[str, Any]]:

@@ -55,7 +55,7 @@ class Ingest:
         self.pictures = pictures_of(source.images)
         self.files = files_of(source.path, self.reader.suffixes, scratch)
         self.identities = Identities()
-        self.rows_in = 0
+        self.rows_in = self.num_embedded = 0
         self.reasons: Counter[str] = Counter()
         self.first_refused: dict[str, Any] | None = None
         self.first_lost: dict[str, Any] | None = None
@@ -89,6 +89,7 @@ class Ingest:
     def _image(self, picture: Picture, number: int) -> dict[str, Any]:
         """The canonical image, its header read and nothing decoded. Raises RowError."""
         if isinstance(picture, Embedded):
+            self.num_embedded += 1
             content, place = picture.bytes, _label(picture)
             shown = f"image {number} of the row"
         else:
@@ -148,7 +149,7 @@ class Ingest:
 
     def _check_folder(self) -> None:
         """Raises DataError when rows name pictures and not one of them is in the folder: then the folder is wrong, not the rows."""
-        if (lost := self.first_lost) and self.pictures and not self.pictures.num_found:
+        if (lost := self.first_lost) and self.pictures and not (self.pictures.num_found or self.num_embedded):
             raise DataError(
                 f"{self.source.path}: not one of the pictures that its rows name is in {self.pictures.root}; row {lost['row']}: {lost['detail']}; "
                 f"the folder holds, for example, {self.pictures.example()}: correct `images` of this source, or the paths in the rows"

@@ -19,6 +19,7 @@ REASONS = {
     "image_unreadable": "the file is no picture in a known format",
     "image_truncated": "the picture begins well but cannot be decoded whole",
     "duplicate_id": "an earlier row of the source has the same id",
+    "unjudged": "a rewrite got nothing from its annotator that can be used, and its section says `unjudged: quarantine`",
 }
 """Code -> what it means."""
 

@@ -62,7 +62,9 @@ class IdentifiedLanguage(Section):
     kind: Literal["language"] = "language"
     sources: list[Name] | None = Sources
     languages: list[Language] | None = Field(default=None, min_length=1, description="languages that stay, BCP 47; null: of each row its own `language`")
-    min_percent: int = Field(default=80, ge=1, le=100, description="a language that is less sure is none: the row stays, percent")
+    min_percent: float = Field(
+        default=5, gt=0, le=100, description="smallest probability of these languages, against the likeliest other one, with which a row stays, percent"
+    )
     action: Action = Field(default="drop", description="what becomes of a row in another language")
 
 
@@ -149,8 +151,26 @@ class Grammar(Section):
     max_tokens: int = Field(default=512, ge=16, description="longest reply of an endpoint or a published model, tokens")
 
 
+class HumanCheck(Section):
+    """Keeps the rows that somebody has accepted or corrected, and no others: what nobody has looked at is dropped as `unreviewed`."""
+
+    kind: Literal["human_check"] = "human_check"
+    sources: list[Name] = Field(description="sources whose rows need a review; the others pass")
+    verdicts: str | None = Field(default=None, description="file that `stockpot data review import` writes, relative to the project; null: no review yet")
+
+
 Filter = Annotated[
-    ImageValidity | ImageSize | TextLength | IdentifiedLanguage | Blocklist | ExactDuplicates | NearDuplicates | Perplexity | TextAnswerable | Grammar,
+    ImageValidity
+    | ImageSize
+    | TextLength
+    | IdentifiedLanguage
+    | Blocklist
+    | ExactDuplicates
+    | NearDuplicates
+    | Perplexity
+    | TextAnswerable
+    | Grammar
+    | HumanCheck,
     Field(discriminator="kind"),
 ]
 
@@ -167,6 +187,8 @@ def stage_of(section: Filter) -> str | None:
 
 def files_of(section: Filter) -> list[str]:
     """The files that a filter reads besides the rows."""
+    if isinstance(section, HumanCheck):
+        return [section.verdicts] if section.verdicts else []
     return [path for path in (section.words_file, section.hosts_file) if path] if isinstance(section, Blocklist) else []
 
 

@@ -67,7 +67,7 @@ class Recipe(Section):
                 raise ValueError(f"curation.filters: {f.kind}: {role} {stage!r} is not a stage with objective text")
             self._known_sources(f"curation.filters: {f.kind}", getattr(f, "sources", None) or [])
         mixture = self.curation.mixture
-        self._known_sources("curation.mixture", [*(mixture.sources or []), *mixture.repeats, *(mixture.shares if isinstance(mixture, Fixed) else [])])
+        self._known_sources("curation.mixture", [*mixture.repeats, *(mixture.shares if isinstance(mixture, Fixed) else mixture.sources or [])])
         self._check_files()
         return self
 

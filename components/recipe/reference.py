@@ -38,14 +38,15 @@ Checked with the rest, before any work:
 - A stage with objective `text` trains the group `llm` alone; one with objective `contrastive` not the `connector`, with `template: plain` and `batch.samples`.
 - `batch.max_tokens` is at most `model.context`.
 - A `batch` gives exactly one of `samples` and `packs`, a `schedule` exactly one of `steps` and `epochs`.
-- `data.sources` and a filter's `sources` name sources of the recipe; a filter's `scorer`, and a `judge` that is a name, name a stage with objective `text`,
+- `data.sources`, a filter's `sources` and `curation.mixture` name sources of the recipe.
+- A filter's `scorer`, and a `judge` that is a name, name a stage with objective `text`,
   or `weights` where the model starts from public ones.
 - Where `soup.selection` is null, `held_out.selection` is above 0; where a benchmark's `path` is null, `held_out.report` is.
   Both together leave at least 20 percent.
 - At least one benchmark counts in the overall score.
 - A path below `out/` needs a `draw` section.
-- Names that belong to the pipeline are refused: stages `draw`, `ingest`, `rewrite`, `curate`, `soup`, `evaluate`, `package`, `promote`, `weights`;
-  source `dropped`; candidate `soup`.
+- Names that belong to the pipeline are refused:
+  stages `draw`, `ingest`, `rewrite`, `curate`, `soup`, `evaluate`, `package`, `promote`, `weights`; source `dropped`; candidate `soup`.
 - `draw.min_side` is at most `draw.max_side`; `draw.withheld` leaves some pairs for training.
 - Widths are multiples of their heads, `heads` of `kv_heads`; the head size of `qwen2_vl_vit` is a multiple of 4.
 - `model.min_pixels` is at most `model.max_pixels`.
@@ -90,8 +91,10 @@ def _below(schema: Schema, path: str, defs: Schema) -> Iterator[tuple[str, str]]
     """(dotted path, section) for every section that this field holds: itself, as values of a mapping, or in a list."""
     if "$ref" in schema:
         yield path, schema["$ref"].rpartition("/")[2]
-    for option in schema.get("anyOf", []):
-        yield from _below(option, path, defs)
+    options = schema.get("anyOf", [])
+    several = sum("$ref" in option for option in options) > 1
+    for option in options:
+        yield from _below(option, f"{path} ({option['$ref'].rpartition('/')[2].lower()})" if several and "$ref" in option else path, defs)
     if isinstance(schema.get("items"), dict):
         yield from _below(schema["items"], path, defs)
     for option in schema.get("oneOf", []):

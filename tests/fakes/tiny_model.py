@@ -11,6 +11,7 @@ from PIL import Image
 
 from components.models.build import build_model, build_processor
 from components.models.checkpoint import load_model, save_model
+from components.models.errors import ModelError
 from components.models.generation import answer
 from components.models.tokenizer import train_tokenizer
 from components.recipe.model import Llm, Model, Vision
@@ -73,6 +74,9 @@ def answers_of(folder: Path, max_new_tokens: int = 64) -> Callable[[str, list[Im
         return load_model(folder)
 
     def reply(text: str, pictures: list[Image.Image]) -> str:
-        return answer(*loaded(), [pictures[0].convert("RGB") if pictures else None], [text], max_new_tokens=max_new_tokens, batch=1)[0]
+        try:
+            return answer(*loaded(), [pictures[0].convert("RGB") if pictures else None], [text], max_new_tokens=max_new_tokens, batch=1)[0]
+        except ModelError:  # longer than its context
+            return ""
 
     return reply

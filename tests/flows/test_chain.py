@@ -55,7 +55,7 @@ def test_mlflow_has_a_parent_and_a_child_for_every_step_that_ran(finished: tuple
         losses = db.execute("select r.name, count(*) from metrics m join runs r using (run_uuid) where m.key = 'loss' group by r.name").fetchall()
     assert {"llm", "vision", "projector", "instruct-a"} <= {name for name, _ in losses}
     artifacts = {p.name for p in (project.root / ".stockpot/mlartifacts").rglob("*") if ended.line["run_id"] in str(p)}
-    assert {"dvc.lock", "params.yaml", "scores.png"} <= artifacts
+    assert {"dvc.lock", "params.yaml", "scores.png", "card.html", "card.json"} <= artifacts
 
 
 def test_prefect_shows_the_run_by_recipe_and_data_version_and_its_artifacts(finished: tuple[Project, Ended], prefect_server: dict[str, str]) -> None:

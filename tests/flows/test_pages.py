@@ -1,4 +1,4 @@
-"""What one sees of a finished run, in a real browser: report.html, its page in Prefect, its pages in MLflow."""
+"""What one sees of a finished run, in a real browser: report.html and card.html, its page in Prefect, its pages in MLflow."""
 
 import json
 import os
@@ -74,6 +74,26 @@ def test_the_report_is_whole_on_a_desk_and_a_phone_by_day_and_night(page: Page, 
     assert asked == {"file"}
 
 
+def test_the_data_card_is_whole_on_a_desk_and_a_phone_by_day_and_night(page: Page, finished: tuple[Project, Ended]) -> None:
+    said: list[str] = []
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.goto((finished[0].root / "out/curate/card.html").as_uri())
+    for heading in ("Step by step", "By source", "By language", "By category", "Decontamination", "Scores and lengths", "Answers", "Kept", "Quarantine"):
+        expect(page.get_by_role("heading", name=heading, exact=True)).to_be_visible()
+    data = finished[1].line["data"]
+    expect(page.get_by_text(f"{data['rows_kept']} of {data['rows_in']} rows are kept")).to_be_visible()
+    pictures = page.locator("img").all()
+    assert len(pictures) >= 12
+    assert all(is_drawn(picture) for picture in pictures)
+    assert page.locator("line.mark").count() >= 2  # thresholds of perplexity, by language
+    for width in (1400, 360):
+        page.set_viewport_size({"width": width, "height": 900})
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert brightness(page, "light") > 200 > 60 > brightness(page, "dark")
+    assert said == []
+
+
 def brightness(page: Page, scheme: Literal["light", "dark"]) -> float:
     """Of the page's background, 0 to 255."""
     page.emulate_media(color_scheme=scheme)
@@ -100,6 +120,8 @@ def test_the_flow_runs_page_tells_the_story(page: Page, finished: tuple[Project,
     assert is_drawn(page.get_by_alt_text("scores of soup and candidates"))
     report = page.get_by_role("link", name="report", exact=True).get_attribute("href") or ""
     assert f"/runs/{line['run_id']}/artifacts/report.html" in report
+    card = page.get_by_role("link", name="data card", exact=True).get_attribute("href") or ""
+    assert f"/runs/{line['run_id']}/artifacts/card.html" in card
 
 
 @pytest.fixture(scope="module")

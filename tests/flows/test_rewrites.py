@@ -40,7 +40,8 @@ def run(project: Project, last: str, *overrides: str) -> dict[str, Done]:
     with open_chain(recipe, Settings(home=Path(".stockpot")), project.root) as chain:
         for name in chain.steps_to(last):
             done[name] = chain.pipeline.ensure(name, {a: done[a].record for a in chain.steps[name]}, lambda _: None)
-        chain.pipeline.content.show({name: d.record for name, d in done.items()})
+        for out in [o for d in done.values() for o in d.record["outs"] if not (project.root / o["path"]).exists()]:
+            chain.pipeline.content.place(out["md5"], project.root / out["path"])
     return done
 
 
@@ -54,7 +55,7 @@ def test_a_source_is_rewritten_by_a_real_model_before_it_is_curated(tmp_path: Pa
         f"curation.filters=[{{kind: image_validity}}, {{kind: grammar, judge: {annotator}, sources: [captions], max_tokens: 16}}]",
     ]
     done = run(fresh, "curate", *overrides)
-    assert list(done) == ["draw", "ingest-captions", "rewrite-captions", "ingest-questions", "curate"]
+    assert set(done) == {"draw", "ingest-captions", "rewrite-captions", "ingest-questions", "curate"}
     out = fresh.root / "out"
     summary = json.loads((out / "rewrite-captions/summary.json").read_text())
     fusion, pool = summary["rewrites"]
@@ -66,10 +67,11 @@ def test_a_source_is_rewritten_by_a_real_model_before_it_is_curated(tmp_path: Pa
     assert len(kept) > 20
     for row in kept:
         said = {v["filter"]: v for v in row["verdicts"]}
-        assert list(said) == ["capfusion", "prompt_pool", "image_validity", "grammar"]
+        assert [kind for kind in said if kind != "decontamination"] == ["capfusion", "prompt_pool", "image_validity", "grammar"]
         if said["capfusion"]["action"] == "fix":
             assert said["capfusion"]["before"] == before[row["id"]]["messages"]
-        assert said["grammar"]["reason"] == "unjudged"  # it has never seen such a form: its words fill in none, and nobody pretends that they do
+    reasons = {v["reason"] for row in kept for v in row["verdicts"] if v["filter"] == "grammar"}
+    assert "unjudged" in reasons <= {"unjudged", ""}  # it has never seen such a form: its words fill in none, and nobody pretends that they do
     asked = len(server.requests)
     again = run(fresh, "curate", *overrides)
     assert all(d.reused for d in again.values())

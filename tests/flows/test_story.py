@@ -43,10 +43,18 @@ def test_the_page_has_verdict_links_plot_scores_and_steps() -> None:
     assert "Soup **0.900** overall. **stockpot-tiny version 2 is champion**: overall 0.9 is better than the champion's 0.8." in told
     assert "8 of 10 rows kept, 1 quarantined" in told
     assert "[report](http://127.0.0.1:5000/#/experiments/1/runs/r1/artifacts/report.html?" in told
+    assert "[data card](http://127.0.0.1:5000/#/experiments/1/runs/r1/artifacts/card.html?" in told
     assert f"](data:image/png;base64,{base64.b64encode(b'png').decode()})" in told
     assert "| a | 0.875 | 0.950 | 0.850 | 0.800 | 1.000 |" in told
     assert "| draw | reused |  |\n| vision | ran | 2 min 11 s |" in told
     assert "Benchmarks: shapes 0.900\n" in told
+
+
+def test_the_data_card_is_linked_as_soon_as_there_is_one() -> None:
+    told = page({**LINE, "scores": None, "registry": None})
+    assert "artifacts/card.html" in told
+    assert "report.html" not in told
+    assert "card.html" not in page({**LINE, "scores": None, "registry": None, "data": None})
 
 
 def test_links_lead_to_the_server_that_has_the_run() -> None:
@@ -81,4 +89,5 @@ def test_the_description_in_mlflow_links_to_its_own_pages_and_brings_no_picture(
     told = story.description(toy, LINE, "")
     assert told.startswith("Soup **0.900** overall.")
     assert "[report](#/experiments/1/runs/r1/artifacts/report.html?" in told
+    assert "[data card](#/experiments/1/runs/r1/artifacts/card.html?" in told
     assert "data:image" not in told

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from components.curation.card import gallery
 from components.curation.card.groups import ATTRIBUTES, Groups
 from components.curation.card.histogram import Chart, chart, histogram
 from components.curation.card.lengths import lengths
 from components.curation.filter import DROP, FIX, KEEP, QUARANTINE, TAG
+from components.data.canonical import read_shard, shards
 from components.data.quarantine import REASONS
 from components.pages import scale
 from components.pages.page import render
@@ -59,6 +59,7 @@ def write(
         "kept": groups.count(np.flatnonzero(taken)),
         "written": groups.count(every, taken),
         "refused_by_ingest": dict(sorted(Counter(refused["source"].to_pylist()[: len(refused) - _quarantined(judgements)]).items())),
+        "rewrites": _rewrites(step),
         "filters": [_filter(judgement, numbers, groups, index) for judgement, numbers in zip(judgements, counts["filters"], strict=True)],
         "answers": lengths(step.data, list(step.param("sources")), step.seed, tokenizer),
         "quarantine": _quarantine(refused),
@@ -74,6 +75,21 @@ def write(
 
 def _quarantined(judgements: Sequence["Judgement"]) -> int:
     return sum(int((j.ends() == QUARANTINE).sum()) for j in judgements)
+
+
+def _rewrites(step: Step) -> dict[str, dict[str, dict[str, int]]]:
+    """Source -> kind of rewrite -> action -> rows, of the sources that are rewritten before curation; what that put in quarantine is counted there."""
+    counted: dict[str, dict[str, Counter[str]]] = {
+        name: {section["kind"]: Counter() for section in source["rewrites"]} for name, source in step.param("sources").items() if source.get("rewrites")
+    }
+    folders = [f for f in sorted(step.data.iterdir()) if f.is_dir()] if counted else []
+    for file in (file for folder in folders for file in shards(folder)):
+        rows = read_shard(file, ["source", "verdicts"])
+        for source, verdicts in zip(rows["source"].to_pylist(), rows["verdicts"].to_pylist(), strict=True):
+            for verdict in verdicts if source in counted else []:
+                if verdict["filter"] in counted[source]:
+                    counted[source][verdict["filter"]][verdict["action"]] += 1
+    return {source: {kind: dict(sorted(n.items())) for kind, n in kinds.items()} for source, kinds in counted.items()}
 
 
 def _filter(judgement: "Judgement", numbers: Mapping[str, Any], groups: Groups, index: pa.Table) -> dict[str, Any]:
@@ -97,7 +113,7 @@ def _scores(judgement: "Judgement", kept: np.ndarray, index: pa.Table) -> dict[s
         found = histogram(scores, kept)
         return {"all": found} if found else {}
     here = index.take(pa.array(judgement.rows))
-    group = np.array(pc.binary_join_element_wise(here["source"], here["language"], "/").to_pylist(), dtype=object)
+    group = np.array([f"{s}/{lang}" for s, lang in zip(here["source"].to_pylist(), here["language"].to_pylist(), strict=True)], dtype=object)
     largest = sorted(Counter(group.tolist()).items(), key=lambda item: (-item[1], item[0]))[:MOST_GROUPS]
     made = {name: histogram(scores[group == name], kept[group == name], thresholds.get(name)) for name, _ in sorted(largest)}
     return {name: h for name, h in made.items() if h}

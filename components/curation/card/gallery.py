@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from components.curation.row import without_marks
 from components.data.canonical import read_rows, read_shard, shards
@@ -77,11 +76,9 @@ def draw(index: pa.Table, said: pa.Table, most: int, seed: Sequence[int]) -> lis
 def fetch(folders: Iterable[Path], places: set[Place]) -> dict[Place, dict[str, Any]]:
     """Rows of canonical shards by source and id; only the row groups that hold one are read whole."""
     found: dict[Place, dict[str, Any]] = {}
-    ids = pa.array(sorted({row_id for _, row_id in places}), type=pa.string())
     for file in (file for folder in folders for file in shards(folder)):
         small = read_shard(file, ["source", "id"])
-        maybe = np.flatnonzero(pc.is_in(small["id"], value_set=ids).to_numpy())
-        wanted = [i for i in maybe.tolist() if (small["source"][i].as_py(), small["id"][i].as_py()) in places]
+        wanted = [i for i, place in enumerate(zip(small["source"].to_pylist(), small["id"].to_pylist(), strict=True)) if place in places]
         for row in read_rows(file, wanted).to_pylist():
             found.setdefault((row["source"], row["id"]), row)
     return found

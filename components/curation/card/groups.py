@@ -16,8 +16,10 @@ class Groups:
         """`index`: a row for every row of the corpus, with the columns ATTRIBUTES."""
         self._codes: dict[str, tuple[np.ndarray, list[str]]] = {}
         for attribute in ATTRIBUTES:
-            names, codes = np.unique(np.array(index[attribute].to_pylist(), dtype=object).astype(str), return_inverse=True)
-            self._codes[attribute] = codes, names.tolist()
+            encoded = index[attribute].fill_null("").combine_chunks().dictionary_encode()
+            names = encoded.dictionary.to_pylist()
+            order = np.argsort(np.array(names, dtype=object)) if names else np.zeros(0, dtype=np.int64)
+            self._codes[attribute] = np.argsort(order)[encoded.indices.to_numpy()], [names[i] for i in order]
 
     def count(self, rows: np.ndarray, copies: np.ndarray | None = None) -> Counts:
         """Of these rows (indices into the corpus). `copies`: how often each of them counts, int64 (rows,)."""

@@ -13,7 +13,7 @@ GZIP = b"\x1f\x8b"
 
 
 @contextlib.contextmanager
-def opened(file: Path) -> Iterator[io.BufferedIOBase]:
+def opened(file: Path) -> Iterator[gzip.GzipFile | io.BufferedReader]:
     """The file's bytes, unpacked. What is read inside raises FileError where a gzip stream is damaged or cut off."""
     try:
         with file.open("rb") as raw:

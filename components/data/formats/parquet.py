@@ -25,6 +25,10 @@ PAGE_BYTES = 2**20
 """A column is read in pieces of this size, not whole."""
 
 
+MAX_LIST = 100_000
+"""Longest list in a footer, such as its row groups: a damaged one asks for a million, and a gigabyte."""
+
+
 class Parquet:
     """The usual columns, or those that the recipe names."""
 
@@ -36,7 +40,13 @@ class Parquet:
     def rows(self, file: Path) -> Iterator[tuple[int, Any]]:
         number = 0
         try:
-            with pq.ParquetFile(file, pre_buffer=False, buffer_size=PAGE_BYTES) as parquet:
+            options: dict[str, Any] = {
+                "pre_buffer": False,
+                "buffer_size": PAGE_BYTES,
+                "page_checksum_verification": True,
+                "thrift_container_size_limit": MAX_LIST,
+            }
+            with pq.ParquetFile(file, **options) as parquet:
                 wanted, rows = self._wanted(parquet.schema_arrow), _batch_rows(parquet.metadata)
                 for batch in parquet.iter_batches(rows, columns=wanted, use_threads=False):
                     for row in _rows(batch):

@@ -29,8 +29,8 @@ def unpacked(value: str, where: str) -> Embedded:
     if len(body) > MAX_PICTURE_BYTES * 2:
         raise RowError("image_too_large", f"{where}: {len(body)} characters of base64 are more than {MAX_PICTURE_BYTES} bytes")
     try:
-        if comma and not head.endswith(";base64"):
-            raise ValueError(f"it begins with {short(head)}")
+        if value.startswith("data:") and not (comma and head.endswith(";base64")):
+            raise ValueError("a data: address without `;base64,`")
         return Embedded(base64.b64decode("".join(body.split()), validate=True))
     except (binascii.Error, ValueError) as error:
         raise RowError("image_base64", f"{where}: not base64 ({error}): {short(value)}") from error

@@ -76,7 +76,11 @@ def _items(cell: str) -> list[str]:
 
 def _references(row: Row) -> list[str]:
     """The rows whose pictures this one shows."""
-    return [item.strip() for item in _items(row.get("image", "").strip()) if len(item) <= REFERENCE_CHARS]
+    return [item.strip() for item in _items(row.get("image", "").strip()) if _is_reference(item)]
+
+
+def _is_reference(item: str) -> bool:
+    return len(item) <= REFERENCE_CHARS and not item.startswith("data:")
 
 
 def _pictures_of(file: Path, referred: set[str]) -> sqlite3.Connection:
@@ -95,7 +99,7 @@ def _resolved(row: Row, pictures: sqlite3.Connection) -> Row:
         return row
     cells: list[str] = []
     for item in _items(row["image"].strip()):
-        found = pictures.execute("select cell from pictures where row = ?", (item.strip(),)).fetchone() if len(item) <= REFERENCE_CHARS else None
+        found = pictures.execute("select cell from pictures where row = ?", (item.strip(),)).fetchone() if _is_reference(item) else None
         cells += (_items(found[0].strip()) if found else []) or [item]
     return {**row, "image": str(cells) if len(cells) > 1 else cells[0]}
 

@@ -3,6 +3,7 @@
 Read as a stream; nothing is unpacked to disk, and no name in the tar is ever opened as a file.
 """
 
+import gzip
 import json
 import re
 import tarfile
@@ -34,6 +35,9 @@ MAX_HEADER_BYTES = 2**20
 """Largest extended header: a long name, or PAX records."""
 
 BLOCK = 2**16
+DEFLATE_RATIO = 1032
+"""Most bytes that one byte of a gzip stream can become (zlib's technical details)."""
+
 EXTENDED = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
 
 
@@ -53,21 +57,35 @@ class Sample:
 
 
 class _Header(tarfile.TarInfo):
-    """tarfile takes a damaged header for the end of the archive, and reads any extended header into memory."""
+    """tarfile takes a damaged header for the end of the archive, and reads any extended header into memory. A class for each archive."""
+
+    most = 0
+    """bytes that the archive can hold at most: a member of more would be waited for at the end of the file"""
+    ended = False
+    """whether the last header was an end mark: tars may follow one another in a file"""
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "_Header":
         try:
             header = super().frombuf(buf, encoding, errors)
         except tarfile.EOFHeaderError:  # pyright: ignore[reportAttributeAccessIssue]
+            cls.ended = True
             raise
         except tarfile.EmptyHeaderError as error:  # pyright: ignore[reportAttributeAccessIssue]
+            if cls.ended:
+                raise
             raise FileError("the tar ends without its end mark: it is empty or was cut off: fetch it again") from error
         except tarfile.HeaderError as error:
             raise FileError(f"not a tar, or damaged from here on ({error}): fetch it again") from error
-        if header.size < 0 or (header.type in EXTENDED and header.size > MAX_HEADER_BYTES):
-            raise FileError(f"a header of the tar says {header.size} bytes: damaged: fetch it again")
+        cls.check_size(header.size, MAX_HEADER_BYTES if header.type in EXTENDED else cls.most)
+        cls.ended = False
         return header
+
+    @staticmethod
+    def check_size(size: int, most: int) -> None:
+        """Raises FileError for a member that cannot be of this size."""
+        if not 0 <= size <= most:
+            raise FileError(f"a header of the tar says {size} bytes: it is damaged or was cut off: fetch it again")
 
 
 class WebDataset:
@@ -125,16 +143,16 @@ def _members(file: Path) -> Iterator[tuple[str, str, tarfile.TarInfo, bytes | Ro
     """(key, end, member, content) of every member with a name of its own; no content where it is of no use, a RowError where it can not be taken."""
     with opened(file) as f:
         try:
-            with tarfile.open(fileobj=f, mode="r|", bufsize=BLOCK, tarinfo=_Header) as tar:
+            most = file.stat().st_size * (DEFLATE_RATIO if isinstance(f, gzip.GzipFile) else 1)
+            header = type("Header", (_Header,), {"most": most})
+            with tarfile.open(fileobj=f, mode="r|", bufsize=BLOCK, tarinfo=header, ignore_zeros=True) as tar:
                 while (member := tar.next()) is not None:
                     tar.members = []  # it would remember them all  # pyright: ignore[reportAttributeAccessIssue]
                     name = NAME.fullmatch(_clean(member.name))
-                    if member.size < 0:
-                        raise FileError(f"a header of the tar says {member.size} bytes: damaged: fetch it again")
+                    if not member.issparse():  # its size is that of the file with its holes
+                        _Header.check_size(member.size, most)  # an extended header may have changed it
                     if name is not None and not member.isdir():
                         yield name[1], name[2].lower(), member, _content(tar, member, name[2].lower())
-            while f.read(BLOCK):  # a gzip stream is checked at its end
-                pass
         except (tarfile.TarError, ValueError, OverflowError, IndexError, KeyError) as error:
             if isinstance(error, FileError):
                 raise

@@ -84,21 +84,24 @@ def test_answers_in_another_language_than_the_rows_own_are_found():
     rows += [row("pt", answer="Há três quadrados azuis na imagem da cozinha.", language="pt-BR"), row("number", answer="3", language="en")]
     found = judge(language(), rows)
     assert [(r["id"], v["detail"]) for r, v in zip(rows, found, strict=True) if v["action"] == "drop"] == [("de", "de"), ("zh", "zh")]
-    assert {v["reason"] for v in found} == {"", "other_language", "unjudged"}
-    assert found[3]["reason"] == "unjudged"
+    assert [v["score"] for v in found][-3::2] == [None, None]
+    assert 0 < found[1]["score"] < 0.05 < 0.9 < found[0]["score"]
 
 
-def test_named_languages_stay_whatever_the_label_and_a_lower_bound_finds_more():
+def test_named_languages_stay_whatever_the_label_and_a_higher_bound_finds_more():
     rows = [row("de", answer=GERMAN), row("fr", answer=FRENCH), row("en", answer=ENGLISH, language="zh")]
     assert reasons(language(languages=["en", "de"]), rows) == ["", "other_language", ""]
-    assert reasons(language(languages=["zh"], min_percent=1), [row("x", answer="photo of a dog")]) == ["other_language"]
+    short = [row("x", answer="photo of a dog")]
+    assert (reasons(language(), short), reasons(language(min_percent=80), short)) == ([""], ["other_language"])
 
 
 def test_scripts_of_one_language_need_no_model_and_text_without_letters_is_nobodys():
-    assert identify("红色的圆形") == ("zh", 1.0)
-    assert identify("빨간 원") == ("ko", 1.0)
-    assert identify("3 + 4 = 7") == ("und", 0.0)
-    assert identify("На этой картинке мы видим три больших синих квадрата и один маленький красный круг")[0] == "ru"
+    assert identify("红色的圆形") == {"zh": 1.0}
+    assert identify("빨간 원") == {"ko": 1.0}
+    assert identify("3 + 4 = 7") == {}
+    assert sum(identify(GERMAN).values()) == pytest.approx(1)
+    russian = identify("На этой картинке мы видим три больших синих квадрата и один маленький красный круг")
+    assert max(russian, key=lambda code: russian[code]) == "ru"
     assert identify(GERMAN) == identify(GERMAN)
 
 

@@ -156,6 +156,12 @@ def test_a_packed_shard_gives_the_same_bytes() -> None:
     assert written[0] == written[1]
 
 
+def test_tars_that_follow_one_another_in_a_file_are_read() -> None:
+    shards = [tar([(f"{i}.png", RED), (f"{i}.txt", b"x")]) for i in range(3)]
+    write(Path("raw/a.tar"), b"".join(shards))
+    assert [r["id"] for r in run("webdataset", "raw/a.tar")[0]] == ["0", "1", "2"]
+
+
 def test_names_and_links_in_a_tar_are_never_opened(project: Path) -> None:
     secret = project / "secret.txt"
     secret.write_text("secret")

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pytest
 
 from components.data.canonical import SCHEMA, write_shards
+from components.data.encode import read_split
 from components.data.held_out import split_of
 from components.errors import DataError
 from components.evaluation.held_out import held_out_questions
@@ -51,6 +52,13 @@ def test_every_turn_is_asked_by_itself_about_the_rows_picture(tmp_path: Path, mo
     other = {q.image for q in held_out_questions(made, "report")}
     assert other
     assert not other & {q.image for q in questions}
+
+
+def test_a_row_that_the_mixture_repeats_is_asked_once_and_learned_as_often_as_it_comes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [row(i, TURNS, [png("red", 20 + i)]) for i in range(20)]
+    once = held_out_questions(step(rows, tmp_path, monkeypatch, selection=50), "selection")
+    assert held_out_questions(step([r for r in rows for _ in range(3)], tmp_path, monkeypatch, selection=50), "selection") == once
+    assert len(read_split([Path("out/curate/data/train")], "train", HeldOut(selection=50))) == 3 * (len(rows) - len(once) // len(TURNS))
 
 
 def test_a_language_that_the_script_cannot_tell_stays_the_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -133,6 +133,36 @@ def test_prompts_are_code_of_the_steps_that_ask_them(compiled: Compiled) -> None
     assert not [d for d in asked if "capfusion" in d]
 
 
+REWRITES = "sources.captions.rewrites=[{kind: prompt_pool}, {kind: vlm_answers, annotator: {source: models/vlm}}]"
+
+
+def test_a_source_with_rewrites_has_a_stage_for_them_that_everybody_reads() -> None:
+    stages = compile_recipe(load(MICRO, [REWRITES])).stages
+    rewritten = stages["rewrite-captions"]
+    assert {d for d in rewritten["deps"] if not d.startswith("components/")} == {"out/ingest-captions/data", "models/vlm"}
+    assert rewritten["params"] == ["engine", "seed", "sources.captions.rewrites"]
+    assert {"components/curation/prompts/prompt_pool.zh.v1.txt", "components/curation/vlm_answers.py"} <= set(rewritten["deps"])
+    assert list(stages).index("ingest-captions") < list(stages).index("rewrite-captions") < list(stages).index("llm")
+    for name in ("llm", "curate"):
+        assert {"out/rewrite-captions/data", "out/ingest-questions/data"} <= set(stages[name]["deps"])
+        assert "out/ingest-captions/data" not in stages[name]["deps"]
+    assert "rewrite-questions" not in stages
+
+
+def test_another_rewrite_is_no_reason_to_ingest_again() -> None:
+    one, two = (compile_recipe(load(MICRO, [override])) for override in (REWRITES, REWRITES.replace("prompt_pool", "ocr_questions")))
+    assert one.stages["ingest-captions"] == two.stages["ingest-captions"] == compile_recipe(load(MICRO)).stages["ingest-captions"]
+    assert "sources.captions.rewrites" not in one.stages["ingest-captions"]["params"]
+    assert "sources.captions.path" in one.stages["ingest-captions"]["params"]
+    assert "sources.captions.rewrites" in one.stages["llm"]["params"]
+
+
+def test_what_filters_read_besides_rows_is_an_input_of_curation() -> None:
+    filters = "[{kind: human_check, sources: [captions], verdicts: reviews/a.jsonl}, {kind: grammar, judge: {source: models/llm}, sources: [captions]}]"
+    deps = compile_recipe(load(MICRO, [f"curation.filters={filters}"])).stages["curate"]["deps"]
+    assert {"reviews/a.jsonl", "models/llm"} <= set(deps)
+
+
 def test_users_own_files_are_inputs_as_they_are() -> None:
     recipe = load(MICRO, ["sources.captions.path=data/mine.json", "sources.captions.images=data/pictures"])
     deps = compile_recipe(recipe).stages["ingest-captions"]["deps"]

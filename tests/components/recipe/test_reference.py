@@ -61,8 +61,10 @@ BROKEN = [
     ("exactly one of `samples` and `packs`", "stages.vision.batch={packs: 4, samples: 4}", "exactly one of samples and packs"),
     ("exactly one of `steps` and `epochs`", "stages.vision.schedule.epochs=1", "exactly one of steps and epochs"),
     ("name sources of the recipe", "stages.vision.data.sources=[web]", "unknown source 'web'"),
+    ("and `curation.mixture` name sources", "curation.mixture={kind: fixed, shares: {web: 1}}", "curation.mixture: unknown source 'web'"),
+    ("and `curation.mixture` name sources", "curation.mixture={kind: sqrt, repeats: {web: 2}}", "curation.mixture: unknown source 'web'"),
     ("a filter's `sources`", "curation.filters=[{kind: perplexity, sources: [web]}]", "unknown source 'web'"),
-    ("a filter's `scorer`", "curation.filters=[{kind: perplexity, scorer: vision, sources: [captions]}]", "is not a stage with objective text"),
+    ("filter's `scorer`", "curation.filters=[{kind: perplexity, scorer: vision, sources: [captions]}]", "is not a stage with objective text"),
     (
         "a `judge` that is a name",
         "curation.filters=[{kind: grammar, judge: vision, sources: [questions]}]",
