@@ -39,6 +39,7 @@ class Blocklist(RowFilter[Config]):
         """Reads the lists here, once: workers get what they hold. Raises DataError for one that cannot be read."""
         super().__init__(config, step)
         self._phrases = {tuple(found) for entry in self._entries(config.words, config.words_file) if (found := words(entry))}
+        self._first_words = {phrase[0] for phrase in self._phrases}
         self._lengths = sorted({len(phrase) for phrase in self._phrases})
         self._hosts = {entry.casefold().strip(".") for entry in self._entries(config.hosts, config.hosts_file)}
         self._patterns = [re.compile(pattern) for pattern in config.patterns]
@@ -54,7 +55,7 @@ class Blocklist(RowFilter[Config]):
                 if match := pattern.search(message["content"]):
                     return {"reason": PATTERN, "detail": match[0]}
         for text in (*(m["content"] for m in row.messages), *(p.path or "" for p in row.pictures)):
-            for host in ADDRESS.findall(text):
+            for host in ADDRESS.findall(text) if "://" in text or "www." in text.casefold() else ():
                 if self._is_blocked(host):
                     return {"reason": HOST, "detail": host}
         return None
@@ -68,7 +69,8 @@ class Blocklist(RowFilter[Config]):
         return [*own, *(read_list(self.step.file(file)) if file else [])]
 
     def _word(self, said: list[str]) -> str | None:
-        runs = (tuple(said[i : i + n]) for n in self._lengths for i in range(len(said) - n + 1))
+        starts = [i for i, word in enumerate(said) if word in self._first_words]
+        runs = (tuple(said[i : i + n]) for n in self._lengths for i in starts)
         return next((" ".join(run) for run in runs if run in self._phrases), None)
 
     def _is_blocked(self, host: str) -> bool:

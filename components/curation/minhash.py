@@ -33,7 +33,9 @@ def jaccard(one: Shingles, other: Shingles) -> float:
 def bands(text: Shingles) -> bytes:
     """The smallest value of every hash function over the shingles, mixed to one number a band: BANDS times 8 bytes."""
     hashes = np.fromiter(text, dtype=np.uint64, count=len(text))[:, None]
-    signature = ((hashes * _FACTORS + _SHIFTS) >> np.uint64(16)).min(axis=0)
+    values = hashes * _FACTORS
+    values += _SHIFTS
+    signature = values.min(axis=0) >> np.uint64(16)
     return (signature.reshape(BANDS, ROWS) * _MIXERS).sum(axis=1).astype("<u8").tobytes()
 
 
