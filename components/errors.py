@@ -11,6 +11,7 @@ The class attribute `code` is the exit code of a step and of the command line. A
 """
 
 import errno
+import sqlite3
 from pathlib import Path
 
 
@@ -48,8 +49,9 @@ def explain(error: BaseException) -> StockpotError | None:
     """The user's sentence for an error of the operating system (full disk, missing rights); None for a bug."""
     if isinstance(error, StockpotError):
         return error
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        where = error.filename or Path.cwd()
+    full = isinstance(error, sqlite3.OperationalError) and "disk is full" in str(error)
+    if full or (isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)):
+        where = getattr(error, "filename", None) or Path.cwd()
         return SetupError(f"{where}: the disk is full: free some space and run the same command again; finished steps are kept.")
     if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
         return SetupError(f"{error.filename}: {error.strerror}: give this user the right to use it.")

@@ -39,13 +39,13 @@ def upload(project: Project, server: S3Server, bucket: str) -> None:
 def test_a_run_over_s3_trains_is_reused_and_notices_a_changed_object(project: Project, s3_server: S3Server) -> None:
     bucket = s3_server.new_bucket()
     upload(project, s3_server, bucket)
-    recipe = YAML(typ="safe").load((project.root / "recipes/micro.yaml").read_text())
+    recipe = YAML().load((project.root / "recipes/micro.yaml").read_text())
     recipe["sources"] = {
         "captions": {"format": "webdataset", "path": f"s3://{bucket}/captions/*.tar", "category": "caption"},
         "questions": {"format": "parquet", "path": f"s3://{bucket}/questions.parquet", "category": "qa"},
     }
     with (project.root / "recipes/micro.yaml").open("w") as f:
-        YAML(typ="safe").dump(recipe, f)
+        YAML().dump(recipe, f)
     project.environment |= s3_server.env()
     first = project.stockpot("run", "micro", "--json")
     assert first.code == 0, first.err
