@@ -103,7 +103,7 @@ def test_a_conversation_comes_back_from_every_format_that_can_hold_it(talks: lis
 @given(rows=st.lists(st.tuples(WORDS, WORDS), min_size=1, max_size=5))
 @MODEST
 def test_cells_with_tabs_quotes_and_line_breaks_come_back_from_a_table(rows: list[tuple[str, str]], tmp_path: Path) -> None:
-    assume(not any(cell.endswith("\r") for row in rows for cell in row))  # before a line's end that is part of it
+    assume(not any("\r" in cell for row in rows for cell in row))  # an end of a line where the table does not quote it
     file = tmp_path / "a.tsv"
     file.write_bytes(tsv([{"index": str(i), "question": q, "answer": a} for i, (q, a) in enumerate(rows)]).encode())
     assert [[m["content"] for m in d.messages] for d in drafts("vlmevalkit", file) if isinstance(d, Draft)] == [list(r) for r in rows]
