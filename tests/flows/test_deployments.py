@@ -231,6 +231,8 @@ def test_a_form_out_of_range_is_refused_before_anything_starts(station: Station)
 
 
 def test_the_parts_of_the_chain_run_on_demand(station: Station) -> None:
+    name, message, _ = station.run("retrain")  # nothing is left to do, unless this test is the first of its process
+    assert name in ("Completed", "Cached"), message
     name, message, tasks = station.run("curate", overrides=["sources.rows.category=other"])
     assert (name, tasks) == ("Completed", {"ingest-rows": "Completed", "curate": "Completed"}), message
     name, message, tasks = station.run("evaluate", overrides=["evaluate.benchmarks.colors.weight=2"])
