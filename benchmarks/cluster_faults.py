@@ -25,7 +25,7 @@ from typing import Any
 from benchmarks.project import Project, prefect_server, scratch, throw_away
 from benchmarks.result import append, circumstances, read, record
 from components.pipeline.cluster.job import IDENTITY, RUN
-from tests import s3_server
+from tests import s3_server, waiting
 from tests.fakes.apiserver.server import Cluster
 from tests.fakes.cloud import NAMESPACE, Cloud, open_cloud
 from tests.fakes.fault_proxy import FaultProxy, fault_proxy
@@ -45,12 +45,10 @@ CALLS = 6
 
 def until(found: Callable[[], Any], what: str) -> Any:
     """What `found` returns, once it is true."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while time.monotonic() < deadline:
-        if value := found():
-            return value
-        time.sleep(0.1)
-    raise SystemExit(f"waited in vain: {what}")
+    try:
+        return waiting.until(found, seconds=PATIENCE_SECONDS)
+    except AssertionError:
+        raise SystemExit(f"waited in vain: {what}") from None
 
 
 def template(project: Project, to: Path) -> Project:

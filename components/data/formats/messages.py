@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from components.data.formats import fields, json_rows
-from components.data.formats.reader import Draft
+from components.data.formats.reader import Draft, Picture
 from components.data.formats.turns import path
 from components.recipe.data import Columns
 
@@ -25,7 +25,11 @@ class Messages:
         return json_rows.read(file)
 
     def draft(self, row: Any) -> Draft:
-        return fields.draft(row, self.columns, path)
+        return fields.draft(row, self.columns, self.picture)
+
+    def picture(self, value: Any, where: str) -> Picture:
+        """What the field `where` of a row says of a picture. Raises RowError."""
+        return path(value, where)
 
     def row_id(self, row: Any) -> str | None:
         return fields.row_id(row, self.columns)
