@@ -1,5 +1,6 @@
 """A unit as a local process."""
 
+import contextlib
 import fcntl
 import json
 import os
@@ -34,14 +35,15 @@ class Local:
         """Starts a unit in a session of its own. When somebody else runs it already, waits for that first."""
         scratch, key = self.home / "work", bundle.identity
         scratch.mkdir(parents=True, exist_ok=True)
-        with (scratch / f"{bundle.stage}-{key}.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # closed, not unlocked: the unit's processes hold it too, until the last one is gone
+        with contextlib.ExitStack() as held:
+            lock = held.enter_context((scratch / f"{bundle.stage}-{key}.lock").open("w"))
+            fcntl.flock(lock, fcntl.LOCK_EX)  # never unlocked: the unit's processes hold it too, until the last one is gone
             if self.content.lookup(key):
-                return LocalAttempt(self.runtime, None, None, log_path(self.home, bundle))
+                return LocalAttempt(self.runtime, None, None, log_path(self.home, bundle), held)
             sweep(scratch)
             folder = lay_out(bundle, self.snapshot, self.content.config_text(), scratch / f"{bundle.stage}-{key}")
             places = {"STOCKPOT_CKPT": f"{self.store}/ckpt/{key}", "STOCKPOT_ANSWERS": f"{self.home}/answers"}
-            return LocalAttempt(self.runtime, folder, self._start(folder, lock, places), log_path(self.home, bundle))
+            return LocalAttempt(self.runtime, folder, self._start(folder, lock, places), log_path(self.home, bundle), held.pop_all())
 
     def _start(self, folder: Path, lock: IO[str], places: dict[str, str]) -> "subprocess.Popen[bytes]":
         profile = self.runtime.for_step()
@@ -58,8 +60,10 @@ class Local:
 class LocalAttempt:
     """A wrapper that runs; none when the unit was finished already."""
 
-    def __init__(self, runtime: Runtime, folder: Path | None, wrapper: "subprocess.Popen[bytes] | None", log: Path) -> None:
+    def __init__(self, runtime: Runtime, folder: Path | None, wrapper: "subprocess.Popen[bytes] | None", log: Path, held: contextlib.ExitStack) -> None:
         self.runtime, self.folder, self.wrapper, self.log = runtime, folder, wrapper, log
+        self.held = held
+        """The unit's lock, ours too until we know how it ended: nobody sweeps its directory away before."""
 
     @property
     def reused(self) -> bool:
@@ -68,25 +72,33 @@ class LocalAttempt:
     def wait(self, on_report: Callable[[Report], None]) -> End:
         if self.wrapper is None or self.folder is None:
             return End(0)
-        reports = Tail(self.folder / "metrics.jsonl", on_report)
+        with self.held:
+            end = self._wait(self.folder, self.wrapper, Tail(self.folder / "metrics.jsonl", on_report))
+            if end.code == 0:
+                shutil.rmtree(self.folder, ignore_errors=True)
+        return end
+
+    def _wait(self, folder: Path, wrapper: "subprocess.Popen[bytes]", reports: Tail) -> End:
         deadline = time.monotonic() + self.runtime.unit_timeout_seconds
         timed_out = False
         try:
-            while self.wrapper.poll() is None:
+            while wrapper.poll() is None:
                 reports.read()
                 if not timed_out and time.monotonic() > deadline:
                     timed_out = True
-                    self.wrapper.terminate()
+                    wrapper.terminate()
                 if STOP.is_set():
                     break
                 time.sleep(POLL_SECONDS)
         finally:
             self.cancel()
             reports.read()
-        end = self._end(timed_out)
-        if end.code == 0:
-            shutil.rmtree(self.folder, ignore_errors=True)
-        return end
+        if timed_out:
+            return End(75, "TimedOut", f"stopped after {self.runtime.unit_timeout_seconds:.0f} s (unit_timeout_seconds of the runtime profile)")
+        end = folder / "end.json"
+        if not end.exists():
+            return End(75, "Killed", "the unit's wrapper was killed")
+        return End(**json.loads(end.read_text(encoding="utf-8")))
 
     def cancel(self) -> None:
         assert self.wrapper is not None
@@ -99,12 +111,3 @@ class LocalAttempt:
         if (self.folder / "log").exists():
             self.log.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(self.folder / "log", self.log)
-
-    def _end(self, timed_out: bool) -> End:
-        assert self.folder is not None
-        if timed_out:
-            return End(75, "TimedOut", f"stopped after {self.runtime.unit_timeout_seconds:.0f} s (unit_timeout_seconds of the runtime profile)")
-        end = self.folder / "end.json"
-        if not end.exists():
-            return End(75, "Killed", "the unit's wrapper was killed")
-        return End(**json.loads(end.read_text(encoding="utf-8")))

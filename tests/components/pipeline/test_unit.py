@@ -16,6 +16,8 @@ from components.errors import PermanentError, TransientError
 from components.pipeline.content import Content
 from components.pipeline.execute import UnitFailedError
 from components.pipeline.identity import run_key, run_value
+from components.pipeline.launcher import End
+from components.pipeline.local import LocalAttempt
 from tests.components.pipeline.toy import STEPS, compile_toy, dvc, make_project, open_pipeline, run_all, times_run
 
 
@@ -198,6 +200,19 @@ def test_two_flows_at_once_run_a_step_once(project: Path, scratch: Path) -> None
     assert sorted(r.reused for r in results) == [False, True]
     assert results[0].record == results[1].record
     assert times_run(scratch, "ingest-web") == 1
+
+
+def test_a_unit_that_has_just_ended_is_not_swept_away_before_its_flow_has_seen_it(project: Path, scratch: Path) -> None:
+    pipeline = open_pipeline(project)
+    records = {"ingest-web": pipeline.ensure("ingest-web", {}, lambda _: None).record}
+    first = pipeline.launcher.submit(pipeline.plan.units["tune-a"].bundle(records))
+    assert isinstance(first, LocalAttempt)
+    assert first.wrapper is not None
+    first.wrapper.wait()
+    second = pipeline.launcher.submit(pipeline.plan.units["tune-b"].bundle(records))  # removes what dead attempts have left
+    assert first.wait(lambda _: None) == End(0)
+    assert second.wait(lambda _: None) == End(0)
+    assert first.log.exists()
 
 
 def test_data_that_is_only_tracked_is_pulled_by_hash(tmp_path: Path, scratch: Path) -> None:
