@@ -58,7 +58,10 @@ SHARD_BYTES = 256 * 2**20
 """Largest sum of image bytes in a shard, unless one row alone is larger."""
 
 ROW_GROUP = 256
-"""Rows per Parquet row group."""
+"""Most rows in a Parquet row group."""
+
+GROUP_BYTES = 32 * 2**20
+"""Largest sum of image bytes in a row group of a shard, unless one row alone is larger: what a reader holds in memory."""
 
 REPEATED = ("source", "language", "category", "license", "reason", "role", "filter", "version", "action")
 """Columns of few values, which are dictionary-encoded; `images.bytes` is stored as it is: pictures are compressed already."""
@@ -134,13 +137,15 @@ def _image_bytes(table: pa.Table) -> np.ndarray:
 class ShardWriter:
     """Writes tables one after the other as `part-00000.parquet`, `part-00001.parquet`, ...; at least one file, maybe of no rows.
 
-    Where a shard ends depends on the rows alone (`shard_rows` rows or SHARD_BYTES of pictures), never on how they were handed in.
-    A context manager; holds less than one shard and the table at hand in memory.
+    Where a shard and a row group end depends on the rows alone (`shard_rows` rows or `shard_bytes` of pictures; ROW_GROUP rows or
+    GROUP_BYTES), never on how they were handed in. A context manager; holds a row group and the table at hand in memory.
     """
 
     def __init__(self, folder: Path, shard_rows: int, schema: pa.Schema = SCHEMA, shard_bytes: int = SHARD_BYTES):
-        self.folder, self.shard_rows, self.schema, self.shard_bytes = folder, shard_rows, schema, shard_bytes
+        self.folder, self.shard_rows, self.schema, self.shard_bytes = folder, shard_rows, schema.remove_metadata(), shard_bytes
         self.num_rows = self.num_shards = 0
+        self._writer: pq.ParquetWriter | None = None
+        self._rows = self._bytes = 0
         self._pending: list[pa.Table] = []
         self._pending_rows = self._pending_bytes = 0
         folder.mkdir(parents=True, exist_ok=True)
@@ -149,34 +154,49 @@ class ShardWriter:
         """Appends the rows of a table of the writer's schema."""
         start = 0
         for row, num_bytes in enumerate(_image_bytes(table).tolist()):
-            full = self._pending_rows >= self.shard_rows or self._pending_bytes + num_bytes > self.shard_bytes
-            if self._pending_rows and full:
+            shard_ends = self._rows > 0 and (self._rows >= self.shard_rows or self._bytes + num_bytes > self.shard_bytes)
+            group_ends = self._pending_rows > 0 and (self._pending_rows >= ROW_GROUP or self._pending_bytes + num_bytes > GROUP_BYTES)
+            if shard_ends or group_ends:
                 self._pending.append(table.slice(start, row - start))
-                self._flush()
+                self._end_group()
                 start = row
+            if shard_ends:
+                self._end_shard()
+            self._rows += 1
+            self._bytes += num_bytes
             self._pending_rows += 1
             self._pending_bytes += num_bytes
         if start < table.num_rows:
             self._pending.append(table.slice(start))
         self.num_rows += table.num_rows
 
-    def _flush(self) -> None:
-        table = pa.concat_tables([self.schema.empty_table(), *self._pending])
-        write_parquet(table, self.folder / f"part-{self.num_shards:05d}.parquet")
-        self.num_shards += 1
+    @property
+    def _file(self) -> Path:
+        return self.folder / f"part-{self.num_shards:05d}.parquet"
+
+    def _end_group(self) -> None:
+        self._writer = self._writer or pq.ParquetWriter(self._file, self.schema, **_settings(self.schema))
+        group = pa.concat_tables([self.schema.empty_table(), *(t.replace_schema_metadata(None) for t in self._pending)])
+        self._writer.write_table(group.combine_chunks(), row_group_size=ROW_GROUP)
         self._pending, self._pending_rows, self._pending_bytes = [], 0, 0
 
-    def close(self) -> None:
-        """Writes what is left."""
-        if self._pending_rows or not self.num_shards:
-            self._flush()
+    def _end_shard(self) -> None:
+        assert self._writer is not None
+        self._writer.close()
+        self._writer = None
+        self.num_shards += 1
+        self._rows = self._bytes = 0
 
     def __enter__(self) -> "ShardWriter":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if kind is None:
-            self.close()
+        if kind is None and (self._rows or not self.num_shards):
+            self._end_group()
+            self._end_shard()
+        elif self._writer is not None:
+            self._writer.close()
+            self._file.unlink()
 
 
 def write_shards(table: pa.Table, folder: Path, shard_rows: int) -> None:

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from components.data.canonical import QUARANTINE_SCHEMA, SCHEMA, ShardWriter, read_shard, read_shards, shards, write_parquet, write_shards
+from components.data import canonical
+from components.data.canonical import QUARANTINE_SCHEMA, SCHEMA, ShardWriter, read_batches, read_shard, read_shards, shards, write_parquet, write_shards
 from components.errors import DataError
 
 VERDICT = {"filter": "f", "version": "1", "action": "keep", "score": 0.5, "reason": "", "detail": "", "before": None}
@@ -62,11 +63,42 @@ def test_no_rows_make_one_empty_shard(tmp_path):
     assert read_shards(tmp_path).schema == SCHEMA
 
 
-def test_a_writer_that_fails_leaves_no_last_shard(tmp_path):
-    writer = ShardWriter(tmp_path, 5)
-    writer.add(SCHEMA.empty_table())
-    writer.__exit__(RuntimeError, RuntimeError(), None)  # type: ignore[arg-type]
+def fail_after(folder: Path, shard_rows: int, rows: pa.Table) -> None:
+    with ShardWriter(folder, shard_rows) as writer:
+        writer.add(rows)
+        raise RuntimeError("full")
+
+
+def picture_rows(sizes: list[int]) -> pa.Table:
+    return table([{"id": str(n), "images": [{"bytes": bytes(size), "path": "p"}]} for n, size in enumerate(sizes)])
+
+
+@pytest.mark.parametrize("rows", [0, 3, 600])
+def test_a_writer_that_fails_leaves_no_last_shard(tmp_path, rows):
+    with pytest.raises(RuntimeError, match="full"):
+        fail_after(tmp_path, 1000, picture_rows([1] * rows))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_shards_before_a_failure_stay_whole(tmp_path):
+    with pytest.raises(RuntimeError, match="full"):
+        fail_after(tmp_path, 2, picture_rows([1] * 5))
+    assert [len(read_shard(f)) for f in shards(tmp_path)] == [2, 2]
+
+
+def test_a_reader_holds_few_rows_or_few_bytes_at_a_time(tmp_path, monkeypatch):
+    monkeypatch.setattr(canonical, "GROUP_BYTES", 100)
+    write_shards(picture_rows([1] * 300 + [60, 60, 30, 200, 1]), tmp_path, 1000)
+    (file,) = shards(tmp_path)
+    meta = pq.read_metadata(file)
+    assert [meta.row_group(i).num_rows for i in range(meta.num_row_groups)] == [100, 100, 100, 1, 2, 1, 1]
+    assert [len(t) for t in read_batches(file)] == [100, 100, 100, 1, 2, 1, 1]
+
+
+def test_rows_without_pictures_are_grouped_by_their_number(tmp_path):
+    write_shards(picture_rows([0] * 600), tmp_path, 1000)
+    meta = pq.read_metadata(shards(tmp_path)[0])
+    assert [meta.row_group(i).num_rows for i in range(meta.num_row_groups)] == [256, 256, 88]
 
 
 def test_some_columns_can_be_read_without_the_pictures(tmp_path):

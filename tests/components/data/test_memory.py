@@ -1,4 +1,4 @@
-"""Ingest holds a shard in memory, whatever the size of its input: measured from outside, in a process of its own."""
+"""Ingest holds a row group in memory, whatever the size of its input: measured from outside, in a process of its own."""
 
 import io
 import json
@@ -19,17 +19,16 @@ ROWS, PICTURE_BYTES, MIB = 384, 2**19, 2**20
 """192 MiB of pictures."""
 
 MEASURE = """
-import functools, logging, resource, sys
+import resource, sys
 from pathlib import Path
 from components.data import ingest
 from components.recipe.data import Source
 
-ingest.ShardWriter = functools.partial(ingest.ShardWriter, shard_bytes=8 * 2**20)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 rows = ingest.Ingest("web", Source(format=sys.argv[1], path=sys.argv[2], language=None)).write(Path("data"))
 print(rows, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 """
-"""Prints the rows, and by how much the peak memory has grown, MiB; with shards of 8 MiB."""
+"""Prints the rows, and by how much the peak memory has grown, MiB."""
 
 
 def pictures() -> Iterator[bytes]:
