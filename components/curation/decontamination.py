@@ -23,7 +23,7 @@ class Decontamination(RowFilter[Config]):
     """Looks at all sources together. A row's score is how near it is to the question, 0 to 1."""
 
     kind = "decontamination"
-    version = "1"
+    version = "2"
     fact_type = pa.struct([("rule", pa.string()), ("benchmark", pa.string()), ("question", pa.int64()), ("score", pa.float64())])
 
     def __init__(self, config: Config, step: Step):

@@ -44,7 +44,7 @@ class _Shown:
         self.digest = picture.digest
         self.questions: list[_Asked] = []
         try:
-            self.look: tuple[int, np.ndarray] | None = perceptual_hash(picture.image), point(picture.thumbnail)
+            self.look: tuple[int, np.ndarray] | None = perceptual_hash(picture.sampled), point(picture.thumbnail)
         except ImageError:
             self.look = None  # an evaluation says so itself
 
@@ -104,7 +104,7 @@ class EvaluationSet:
         said: list[str] | None = None
         for picture in row.pictures if len(self._hashes) else []:
             try:
-                close = np.flatnonzero(distances(perceptual_hash(picture.image), self._hashes) <= bits).tolist()
+                close = np.flatnonzero(distances(perceptual_hash(picture.sampled), self._hashes) <= bits).tolist()
                 look = point(picture.thumbnail) if close else None
             except ImageError:
                 continue
