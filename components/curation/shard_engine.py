@@ -122,8 +122,9 @@ def _on_ray(shards: Shards, filters: Sequence[RowFilter[Any]], profile: Profile)
             ray.init(profile.ray_address, runtime_env={"py_modules": [str(Path(components.__file__).parent)]}, **quiet)
         else:
             ray.init("local", num_cpus=profile.data_workers, include_dashboard=False, object_store_memory=RAY_STORE_BYTES, **quiet)
-    except (OSError, RuntimeError) as error:
-        raise TransientError(f"ray_address: {profile.ray_address}: no Ray cluster answers there: {' '.join(str(error).split())[:200]}") from error
+    except (OSError, RuntimeError, ray.exceptions.RayError) as error:
+        why = f"{' '.join(str(error).split())[:200]}; one that wants a token needs RAY_AUTH_MODE=token and RAY_AUTH_TOKEN"
+        raise TransientError(f"ray_address: {profile.ray_address}: no Ray cluster answers there: {why}") from error
     finally:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, handler)  # Ray sets one of its own, which would end this process before the step has said why

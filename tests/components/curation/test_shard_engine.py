@@ -3,9 +3,12 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -141,6 +144,34 @@ def test_a_damaged_shard_is_named(project, profile):
 def test_a_ray_cluster_that_does_not_answer_is_named(project, monkeypatch):
     with pytest.raises((TransientError, SetupError), match=r"ray_address: 127.0.0.1:9"):
         run(monkeypatch, data_engine="ray", ray_address="127.0.0.1:9")
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The address of a Ray cluster of one node that somebody else has started, with a token: it sees neither this project nor its folders."""
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "5" * 64)
+    with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp") as home, socket.socket() as free:  # Ray's sockets need a short path
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+        free.close()
+        node = [Path(sys.executable).with_name("ray"), "start", "--head", "--block", f"--port={port}", f"--temp-dir={home}"]
+        options = ["--node-ip-address=127.0.0.1", "--num-cpus=2", "--include-dashboard=false", "--disable-usage-stats", f"--object-store-memory={2**27}"]
+        log = Path(home, "node.log")
+        with log.open("w") as out:
+            process = subprocess.Popen([*node, *options], cwd=home, stdout=out, stderr=out, env={**os.environ, "PYTHONPATH": ""}, start_new_session=True)
+        try:
+            until(lambda: "Ray runtime started" in log.read_text(), seconds=60, said=log.read_text)
+            yield f"127.0.0.1:{port}"
+        finally:
+            process.terminate()
+            process.wait()
+
+
+@pytest.mark.slow
+def test_a_cluster_that_runs_already_gets_code_and_shards_and_finds_the_same(project, monkeypatch, cluster):
+    here = run(monkeypatch)
+    assert run(monkeypatch, data_engine="ray", ray_address=cluster) == here
 
 
 def test_a_damaged_fact_is_found_again(tmp_path):
