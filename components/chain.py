@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from components import tracking
 from components.errors import RecipeError
 from components.pipeline.compiled_yaml import to_yaml
 from components.pipeline.execute import Done, Pipeline
@@ -22,6 +21,9 @@ from components.registry.promote import Outcome, intact, promote, rollback
 from components.runtime import Runtime, load_runtime
 from components.settings import Settings
 from components.storage import open_storage
+from components.tracking.parent import Status, finish_parent, open_parent, page_of_run, watch_machine
+from components.tracking.step_log import StepLog
+from components.tracking.store import check_mlflow, default_uri
 
 COUNTS, PACKAGE = "out/curate/counts.json", "out/package/data"
 CARD, CARD_DATA = "out/curate/card.html", "out/curate/card.json"
@@ -75,7 +77,7 @@ class Chain:
 
     def check(self) -> None:
         """Raises SetupError or TransientError, before any work, when MLflow or the store can not be used."""
-        tracking.check(self.tracking_uri)
+        check_mlflow(self.tracking_uri)
         open_storage(self.settings.store).list(f"promotions/{self.recipe.name}/")
 
     def check_launcher(self, last: str = "promote") -> None:
@@ -86,14 +88,14 @@ class Chain:
     def start(self) -> None:
         """Opens the MLflow parent run. Raises SetupError when MLflow does not answer: nothing has been done yet."""
         tags = {"stockpot.recipe": self.recipe.name} | ({"stockpot.data_revision": self.revision} if self.revision else {})
-        self.run_id = tracking.open_parent(self.tracking_uri, EXPERIMENT, self.run_name, tags, self.recipe.model_dump(mode="json"))
-        self.run_page = tracking.page(self.tracking_uri, self.run_id)
-        self._stop_watching = tracking.watch_machine(self.tracking_uri, self.run_id)
+        self.run_id = open_parent(self.tracking_uri, EXPERIMENT, self.run_name, tags, self.recipe.model_dump(mode="json"))
+        self.run_page = page_of_run(self.tracking_uri, self.run_id)
+        self._stop_watching = watch_machine(self.tracking_uri, self.run_id)
 
     def step(self, name: str, upstream: dict[str, Record], on_report: Callable[[Report], None]) -> Done:
         """Finishes one step, now or earlier, and logs it as a child run if it is run now. Raises what `Pipeline.ensure` raises."""
         unit = self.pipeline.plan.units[name]
-        log: tracking.StepLog | None = None
+        log: StepLog | None = None
 
         def report(line: Report) -> None:
             nonlocal log
@@ -113,11 +115,11 @@ class Chain:
                 self.warnings += (log or self._open_log(name, upstream)).finish("FINISHED", files, {"seconds": done.seconds})
         return done
 
-    def _open_log(self, name: str, upstream: dict[str, Record]) -> tracking.StepLog:
+    def _open_log(self, name: str, upstream: dict[str, Record]) -> StepLog:
         unit = self.pipeline.plan.units[name]
         assert self.run_id is not None
         params = unit.spec["params"]["params.yaml"]
-        return tracking.StepLog(self.tracking_uri, self.run_id, name, unit.identity(upstream), params=params, inputs=unit.inputs(upstream))
+        return StepLog(self.tracking_uri, self.run_id, name, unit.identity(upstream), params=params, inputs=unit.inputs(upstream))
 
     def _file(self, record: Record, path: str, folder: Path) -> Path:
         file = folder / Path(path).name
@@ -154,7 +156,7 @@ class Chain:
 
     # -- the end ---------------------------------------------------------------------------------------------------------
 
-    def finish(self, records: dict[str, Record], status: tracking.Status, use: bool, description: str = "", steps: Sequence[Mapping[str, Any]] = ()) -> None:
+    def finish(self, records: dict[str, Record], status: Status, use: bool, description: str = "", steps: Sequence[Mapping[str, Any]] = ()) -> None:
         """Ends the MLflow parent run with the lock file, and shows the run in the checkout when the recipe is in force there (or `use`).
 
         `description`: Markdown for the run's page in MLflow; `steps`: a table there. A run of some steps only, and one over an earlier
@@ -180,7 +182,7 @@ class Chain:
                 tables["scores_table.json"] = _table([{"model": n, **_flat(s)} for n, s in {"soup": scores["soup"], **scores["candidates"]}.items()])
                 files += [self._file(records["evaluate"], p, Path(folder)) for p in (SCORES, PLOT, REPORT)]
             points = [{"done": 0, **metrics}, *self._curves(records)]
-            self.warnings += tracking.finish_parent(
+            self.warnings += finish_parent(
                 self.tracking_uri, self.run_id, status, texts=texts, files=files, points=points, tables=tables, description=description
             )
         if status == "FINISHED" and whole:
@@ -264,7 +266,7 @@ def open_chain(
     sources = sorted({p for s in recipe.sources.values() for p in s.files})
     compiled = compile_recipe(recipe)
     home = root.absolute() / settings.home
-    uri = settings.tracking_uri or tracking.default_uri(home)
+    uri = settings.tracking_uri or default_uri(home)
     store = settings.store if "://" in settings.store else str(root.absolute() / settings.store)
     settings = settings.model_copy(update={"store": store})
     home.mkdir(parents=True, exist_ok=True)

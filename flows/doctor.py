@@ -10,7 +10,6 @@ from typing import Any
 
 from rich.console import Console
 
-from components import tracking
 from components.errors import StockpotError
 from components.pipeline.content import Content
 from components.pipeline.graph import ENGINE
@@ -18,6 +17,7 @@ from components.runtime import load_runtime
 from components.settings import Settings
 from components.steps_table import STEPS
 from components.storage import open_storage
+from components.tracking.store import check_mlflow, default_uri
 from flows.prefect_server import answers, server_address
 
 LEAST_FREE_GIB = 2.0
@@ -109,8 +109,8 @@ def _units(profile: str, settings: Settings) -> str:
 
 
 def _mlflow(settings: Settings) -> str:
-    uri = settings.tracking_uri or tracking.default_uri(settings.home)
-    tracking.check(uri)
+    uri = settings.tracking_uri or default_uri(settings.home)
+    check_mlflow(uri)
     return uri
 
 

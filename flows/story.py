@@ -3,9 +3,9 @@
 import base64
 from typing import Any
 
-from components import tracking
 from components.chain import Chain
 from components.pipeline.identity import Record
+from components.tracking.store import without_password
 from flows.ending import headline, verdict_line
 
 TRAINING = "?workflowType=machine_learning"
@@ -49,7 +49,7 @@ def _links(chain: Chain, line: dict[str, Any]) -> str:
     if not chain.run_id:
         return ""
     served = chain.tracking_uri.startswith("http")
-    base = tracking.shown(chain.tracking_uri).rstrip("/") if served else f"http://127.0.0.1:{chain.settings.mlflow_port}"
+    base = without_password(chain.tracking_uri).rstrip("/") if served else f"http://127.0.0.1:{chain.settings.mlflow_port}"
     told = [f"[{name}]({base}/{chain.run_page}{artifact}{TRAINING})" for name, artifact in {"run": "", **_artifacts(line)}.items()]
     return f"MLflow: {', '.join(told)}" + ("" if served else f" (while `make ui` runs; or `mlflow ui --backend-store-uri {chain.tracking_uri}`)")
 

@@ -20,11 +20,11 @@ from typing import Any
 
 from rich.console import Console
 
-from components import tracking
 from components.errors import SetupError
 from components.recipe.loader import read_yaml
 from components.runtime import load_runtime
 from components.settings import Settings
+from components.tracking.store import client, default_uri, sqlite_path, without_password
 from flows.prefect_server import START_SECONDS, answers, server_environment
 from flows.running import Running, launch, recorded
 
@@ -61,7 +61,7 @@ def start(settings: Settings) -> None:
             known |= {r.name: r for r in started}
     out.print(f"Prefect  {known['prefect'].address.removesuffix('/api')}   deployments: retrain (nightly), curate, evaluate, promote")
     uri = settings.tracking_uri if "mlflow" not in known else known["mlflow"].address
-    out.print(f"MLflow   {tracking.shown(str(uri))}")
+    out.print(f"MLflow   {without_password(str(uri))}")
     out.print("a worker waits for runs; `make ui-stop` (`stockpot ui --stop`) ends all of it")
 
 
@@ -97,9 +97,9 @@ def _start_missing(settings: Settings, folder: Path, known: dict[str, Running], 
         if name in missing:
             _check_port(port, f"STOCKPOT_{name.upper()}_PORT")
     if "mlflow" in missing:
-        uri = settings.tracking_uri or tracking.default_uri(home)
-        if (file := tracking.sqlite_path(uri)) and not file.exists():
-            tracking.client(uri)  # makes the store whole before a server looks at it
+        uri = settings.tracking_uri or default_uri(home)
+        if (file := sqlite_path(uri)) and not file.exists():
+            client(uri)  # makes the store whole before a server looks at it
         command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--workers", "1"]
         command += ["--host", "127.0.0.1", "--port", str(settings.mlflow_port), "--serve-artifacts", "--artifacts-destination", str(home / "mlartifacts")]
         calm = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}

@@ -16,7 +16,8 @@ from urllib.parse import urlsplit
 from components.errors import SetupError, TransientError
 from components.registry.digest import package_files
 from components.registry.promotion_log import Entry, PromotionLog, State, state
-from components.tracking import artifact_location, client, ensure_experiment, page, shown
+from components.tracking.parent import page_of_run
+from components.tracking.store import artifact_location, client, ensure_experiment, without_password
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -81,7 +82,7 @@ class Registry:
             self.client.set_terminated(run, "FINISHED")
         card = folder / "README.md"
         where = {"run_id": run, "artifact": artifact}
-        words = [] if own else [f"[Report of its evaluation]({page(self.tracking_uri, run)}/artifacts/report.html)"]
+        words = [] if own else [f"[Report of its evaluation]({page_of_run(self.tracking_uri, run)}/artifacts/report.html)"]
         words += [card.read_text(encoding="utf-8")] if card.is_file() else []
         self._create(digest, where, tags, "\n\n".join(words))
         return int(self.versions()[digest][0].version), where
@@ -168,7 +169,7 @@ class Registry:
         safe = urlsplit(uri).scheme not in ("", "file") or (ours is not None and uri.startswith(f"{ours}/"))
         if not safe:
             expected = f"a place below {ours}" if ours else "a place that the server offers, such as mlflow-artifacts:/ or s3://"
-            where = shown(self.tracking_uri)
+            where = without_password(self.tracking_uri)
             raise SetupError(
                 f"MLflow at {where} keeps this run's files at {uri}; expected {expected}: use a new experiment, or `mlflow server --serve-artifacts`"
             )

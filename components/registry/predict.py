@@ -6,7 +6,7 @@ import pandas as pd
 
 from components.errors import DataError, SetupError
 from components.settings import Settings
-from components.tracking import client, default_uri, explained
+from components.tracking.store import client, default_uri, explained
 
 
 def predict(model: str, image: Path, question: str, settings: Settings) -> str:

@@ -18,7 +18,7 @@ from components.registry.gate import RULE, Verdict, judge, overall, policy_diges
 from components.registry.promotion_log import Entry, PromotionLog, rollback_entry, standing_verdict, state, verdict_id
 from components.registry.remembered import fingerprint, recall, remember
 from components.storage import Storage
-from components.tracking import explained
+from components.tracking.store import explained
 
 logger = logging.getLogger(__name__)
 

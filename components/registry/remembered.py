@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from components.registry.promotion_log import Entry
-from components.tracking import sqlite_path
+from components.tracking.store import sqlite_path
 
 
 def fingerprint(tracking_uri: str, entries: Sequence[Entry]) -> list[Any] | None:

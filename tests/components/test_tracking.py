@@ -10,9 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from components import tracking
 from components.errors import SetupError
-from components.tracking import StepLog, artifact_location, check, client, default_uri, finish_parent, flatten, open_parent, page, sqlite_path, watch_machine
+from components.tracking import parent as parent_run
+from components.tracking import step_log, store
+from components.tracking.parent import finish_parent, open_parent, page_of_run, watch_machine
+from components.tracking.step_log import StepLog
+from components.tracking.store import artifact_location, check_mlflow, client, default_uri, sqlite_path
+from components.tracking.writing import flatten
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +40,7 @@ def parent(uri):
     return open_parent(uri, "stockpot-tiny", "first", {"stockpot.recipe": "tiny"}, {"seed": 0})
 
 
-def step_log(uri, parent, **more):
+def open_log(uri, parent, **more):
     settings = {"params": {"lr": 1e-5, "batch": {"samples": 8}}, "inputs": {"out/curate/data": "d41d8cd98f00b204e9800998ecf8427e.dir"}, **more}
     return StepLog(uri, parent, "vision", "abc123", **settings)
 
@@ -65,7 +69,7 @@ def test_a_step_becomes_a_child_run_with_params_inputs_metrics_and_files(uri, pa
     metrics, loss = tmp_path / "metrics.jsonl", tmp_path / "loss.csv"
     loss.write_text("step,loss,lr\n")
     write(metrics, [line(1, loss=2.0, lr=0.1), line(2, loss=1.5, lr=0.05)])
-    log = step_log(uri, parent)
+    log = open_log(uri, parent)
     log.follow(metrics)
     (tmp_path / "plots").mkdir()
     (tmp_path / "plots/loss.txt").write_text("")
@@ -104,7 +108,7 @@ def test_a_finished_run_has_its_description_tables_and_metrics_of_any_name(uri, 
     assert run.data.tags["mlflow.note.content"] == "**soup**"
     (file,) = Path(sqlite_path(uri)).parent.rglob("scores_table.json")
     assert json.loads(file.read_text()) == {"columns": ["model", "overall"], "data": [["soup", 0.5], ["a", 0.4]]}
-    assert page(uri, parent) == f"#/experiments/{run.info.experiment_id}/runs/{parent}"
+    assert page_of_run(uri, parent) == f"#/experiments/{run.info.experiment_id}/runs/{parent}"
 
 
 def test_the_machine_is_watched_until_told_to_stop(uri, parent, monkeypatch):
@@ -119,16 +123,16 @@ def test_the_machine_is_watched_until_told_to_stop(uri, parent, monkeypatch):
 
 
 def test_watching_ends_soon_when_the_server_hangs(parent, monkeypatch):
-    monkeypatch.setattr(tracking, "CHECK_SECONDS", 0.2)
+    monkeypatch.setattr(parent_run, "ENDING_SECONDS", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as deaf:
         stop = watch_machine(f"http://127.0.0.1:{deaf.getsockname()[1]}", parent)
         stop()
 
 
 def test_half_a_line_waits_and_nonsense_is_skipped(uri, parent, tmp_path, monkeypatch):
-    monkeypatch.setattr(tracking, "FLUSH_SECONDS", 0.0)
+    monkeypatch.setattr(step_log, "FLUSH_SECONDS", 0.0)
     metrics = tmp_path / "metrics.jsonl"
-    log = step_log(uri, parent)
+    log = open_log(uri, parent)
     log.follow(metrics)  # not there yet
     metrics.write_text('{"time": 1, "done": 1, "total": 3, "loss": 3.0}\nnonsense\n[1]\n{"done": "x", "loss": 1}\n{"time": 2, "done": 2, "lo')
     log.follow(metrics)
@@ -144,12 +148,12 @@ def test_half_a_line_waits_and_nonsense_is_skipped(uri, parent, tmp_path, monkey
 def test_each_point_is_logged_once_also_when_a_step_is_resumed_and_logged_again(uri, parent, tmp_path):
     metrics = tmp_path / "metrics.jsonl"
     write(metrics, [line(1, loss=3.0), line(2, loss=2.0)])
-    first = step_log(uri, parent)
+    first = open_log(uri, parent)
     first.follow(metrics)
     first.finish("FAILED", reason="pre-empted")
     assert child(uri, parent).info.status == "FAILED"
     write(metrics, [{**line(2, loss=2.0), "time": 5000.0}, line(3, loss=1.0)])  # resumed from a checkpoint: step 2 once more
-    again = step_log(uri, parent)
+    again = open_log(uri, parent)
     again.follow(metrics)
     for report in (line(3, loss=1.0), line(4, loss=0.5)):
         again.report(report)
@@ -163,7 +167,7 @@ def test_each_point_is_logged_once_also_when_a_step_is_resumed_and_logged_again(
 def test_a_file_that_begins_anew_is_read_from_its_start(uri, parent, tmp_path):
     metrics = tmp_path / "metrics.jsonl"
     write(metrics, [line(n, loss=float(n)) for n in range(1, 5)])
-    log = step_log(uri, parent)
+    log = open_log(uri, parent)
     log.follow(metrics)
     metrics.unlink()
     write(metrics, [line(5, loss=5.0)])
@@ -175,7 +179,7 @@ def test_a_file_that_begins_anew_is_read_from_its_start(uri, parent, tmp_path):
 def test_more_points_and_params_than_one_request_takes(uri, parent, tmp_path):
     metrics = tmp_path / "metrics.jsonl"
     write(metrics, [line(n, loss=float(n), lr=0.1, speed=1.0) for n in range(700)])
-    log = step_log(uri, parent, params={f"p{n}": n for n in range(250)} | {"long": "x" * 9000})
+    log = open_log(uri, parent, params={f"p{n}": n for n in range(250)} | {"long": "x" * 9000})
     log.follow(metrics)
     assert log.finish("FINISHED") == []
     assert len(history(uri, log.run_id, "loss")) == 700
@@ -185,14 +189,14 @@ def test_more_points_and_params_than_one_request_takes(uri, parent, tmp_path):
 def test_a_dead_server_costs_warnings_and_the_points_can_be_logged_later(uri, parent, tmp_path):
     metrics = tmp_path / "metrics.jsonl"
     write(metrics, [line(1, loss=3.0), line(2, loss=2.0)])
-    away = step_log("http://127.0.0.1:9", parent)
+    away = open_log("http://127.0.0.1:9", parent)
     away.follow(metrics)
     warnings = away.finish("FINISHED", [metrics])
     assert away.run_id is None
     assert "http://127.0.0.1:9: the MLflow server does not answer" in warnings[0]
     assert warnings[-1] == "step vision: 2 reports are not in MLflow; they are in the unit's metrics.jsonl"
     assert "not all of it" in finish_parent("http://127.0.0.1:9", parent, "FINISHED")[0]
-    later = step_log(uri, parent)
+    later = open_log(uri, parent)
     later.follow(metrics)
     assert later.finish("FINISHED") == []
     assert history(uri, later.run_id, "loss") == [(1, 3.0), (2, 2.0)]
@@ -229,23 +233,23 @@ def test_processes_that_start_at_once_share_one_fresh_store_and_experiment(tmp_p
 @pytest.mark.parametrize("bad", ["ftp://somewhere", "mlruns", "", "file:///tmp/mlruns", "sqlite:/x"])
 def test_an_address_of_an_unknown_kind_is_refused(bad):
     with pytest.raises(SetupError, match="expected http"):
-        check(bad)
+        check_mlflow(bad)
 
 
 def test_a_server_that_refuses_or_never_answers_is_named_without_its_password(monkeypatch):
-    monkeypatch.setattr(tracking, "CHECK_SECONDS", 0.2)
+    monkeypatch.setattr(store, "CHECK_SECONDS", 0.2)
     with pytest.raises(SetupError, match=r"^http://127\.0\.0\.1:9: the MLflow server does not answer .* unset MLFLOW_TRACKING_URI"):
-        check("http://me:secret@127.0.0.1:9")
+        check_mlflow("http://me:secret@127.0.0.1:9")
     with socket.create_server(("127.0.0.1", 0)) as deaf, pytest.raises(SetupError, match="does not answer"):
-        check(f"http://127.0.0.1:{deaf.getsockname()[1]}")
+        check_mlflow(f"http://127.0.0.1:{deaf.getsockname()[1]}")
     with pytest.raises(SetupError, match="does not answer"):
-        check("http://[broken")
+        check_mlflow("http://[broken")
 
 
 def test_a_home_that_can_not_be_a_folder_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(SetupError, match="MLflow's SQLite file"):
-        check(default_uri(tmp_path / "file" / "home"))
+        check_mlflow(default_uri(tmp_path / "file" / "home"))
 
 
 def test_artifact_location_is_a_uri_only_for_the_embedded_store(tmp_path):
@@ -260,5 +264,5 @@ def test_flatten_names_every_leaf():
 
 
 def test_importing_the_module_does_not_import_mlflow():
-    code = "import sys, components.tracking as t; t.default_uri(__import__('pathlib').Path('.')); sys.exit('mlflow' in sys.modules)"
+    code = "import sys, components.tracking.step_log, components.tracking.store as t; t.default_uri(__import__('pathlib').Path('.')); sys.exit('mlflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

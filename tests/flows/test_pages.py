@@ -15,7 +15,7 @@ from typing import Literal
 import pytest
 from playwright.sync_api import BrowserContext, Locator, Page, expect, sync_playwright
 
-from components.tracking import client
+from components.tracking.store import client
 from tests.conftest import Ended, Project, free_port
 
 CHROMIUM = shutil.which("chromium")

@@ -12,7 +12,7 @@ from components.models.checkpoint import save_model
 from components.models.tokenizer import train_tokenizer
 from components.recipe.model import Model
 from components.registry.package import write_package
-from components.tracking import client, default_uri
+from components.tracking.store import client, default_uri
 
 RECIPE = Model.model_validate(
     {

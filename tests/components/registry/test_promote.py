@@ -22,7 +22,8 @@ from components.registry.promote import intact, promote, repair, rollback
 from components.registry.promotion_log import PromotionLog
 from components.settings import Settings
 from components.storage import Folder
-from components.tracking import client, default_uri, open_parent
+from components.tracking.parent import open_parent
+from components.tracking.store import client, default_uri
 from tests.components.registry.conftest import scores_of
 from tests.components.registry.test_package import predict_outside
 

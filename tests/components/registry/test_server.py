@@ -12,7 +12,6 @@ import time
 import pytest
 from PIL import Image
 
-from components import tracking
 from components.errors import SetupError, TransientError
 from components.evaluation.scores import model_digest
 from components.recipe.gate import Gate
@@ -21,7 +20,10 @@ from components.registry.predict import predict
 from components.registry.promote import intact, promote, rollback
 from components.settings import Settings
 from components.storage import Folder
-from components.tracking import StepLog, check, client, explained, finish_parent, open_parent
+from components.tracking import step_log
+from components.tracking.parent import finish_parent, open_parent
+from components.tracking.step_log import StepLog
+from components.tracking.store import check_mlflow, client, explained
 from tests.components.registry.conftest import scores_of
 from tests.components.registry.test_promote import aliases, small_package, versions
 
@@ -42,7 +44,7 @@ def server(tmp_path_factory, fresh_store):
     try:
         for _ in range(600):
             try:
-                check(uri)
+                check_mlflow(uri)
                 break
             except SetupError:
                 assert process.poll() is None, (home / "log").read_text()
@@ -101,7 +103,7 @@ def test_an_experiment_that_keeps_its_files_on_somebodys_disk_is_refused(server,
 def test_a_server_that_dies_stops_promotion_but_not_a_step(server, tmp_path, monkeypatch):
     """The last test of this file: the server is gone afterwards."""
     uri, process = server
-    monkeypatch.setattr(tracking, "PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(step_log, "PAUSE_SECONDS", 0.0)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     parent = open_parent(uri, "stockpot", "run", {})
     log = StepLog(uri, parent, "vision", "def", params={}, inputs={})
