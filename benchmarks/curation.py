@@ -36,10 +36,9 @@ from ruamel.yaml import YAML
 
 from benchmarks.project import Project, scratch
 from benchmarks.result import record
-from components.curation.decontamination import Decontamination
 from components.curation.facts import row_facts
 from components.curation.filter import RowFilter
-from components.curation.filters import FILTERS
+from components.curation.filters import filters_of
 from components.curation.row import Row
 from components.curation.shard_engine import find
 from components.data.canonical import QUARANTINE_SCHEMA, SCHEMA, ShardWriter, read_batches, shards, write_parquet
@@ -147,10 +146,7 @@ def generate(root: Path, number: int) -> None:
 def operators() -> list[RowFilter[Any]]:
     """The filters of the project in the current directory."""
     step = Step.open("curate")
-    config = step.config("curation", Curation)
-    found = [FILTERS[section.kind](section, step) for section in config.filters]
-    assert config.decontamination
-    return [Decontamination(config.decontamination, step), *(f for f in found if isinstance(f, RowFilter))]
+    return [f for f in filters_of(step.config("curation", Curation), step) if isinstance(f, RowFilter)]
 
 
 def files() -> list[Path]:

@@ -18,12 +18,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from components.curation.card import card
-from components.curation.decontamination import Decontamination
-from components.curation.evaluation_set import files
 from components.curation.fact_store import FactStore
 from components.curation.facts import rows_of
 from components.curation.filter import DROP, FIX, KEEP, QUARANTINE, TAG, UNJUDGED, Filter, ModelFilter, RowFilter
-from components.curation.filters import FILTERS
+from components.curation.filters import filters_of
 from components.curation.mixture import Mixing, changes_nothing
 from components.curation.row import Row
 from components.curation.shard_engine import find
@@ -302,9 +300,7 @@ def run(step: Step) -> None:
         raise RecipeError(f"sources.{DROPPED}: this name is taken by the folder of dropped rows: rename the source")
     corpus = Corpus(step, sources)
     ledger = Ledger(len(corpus.alive))
-    filters: list[Filter[Any]] = [FILTERS[section.kind](section, step) for section in config.filters]
-    if config.decontamination and files(step.params):
-        filters.insert(0, Decontamination(config.decontamination, step))
+    filters = filters_of(config, step)
     row_filters = [judging for judging in filters if isinstance(judging, RowFilter)]
     looked = iter(corpus.look(row_filters))
     for place, judging in enumerate(filters):
