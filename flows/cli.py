@@ -1,5 +1,6 @@
 """The `stockpot` command. Each command imports what it needs when it is called, so that `stockpot --help` is quick."""
 
+import gc
 import json
 import os
 import sys
@@ -367,6 +368,7 @@ def main() -> None:
     """Entry point. Users see one sentence and an exit code (2: change something, 75: try again later); `--debug` adds the traceback."""
     from components.errors import explain
 
+    gc.set_threshold(50_000, 20, 20)  # with Python's own, 700, the garbage collector looks through Prefect and MLflow again and again
     arguments = [a for a in sys.argv[1:] if a != "--debug"]
     if len(arguments) < len(sys.argv) - 1:
         os.environ["STOCKPOT_DEBUG"] = "1"
@@ -380,6 +382,8 @@ def main() -> None:
             raise
         sys.stderr.write(f"{known}\n")
         sys.exit(known.code)
+    finally:
+        gc.freeze()  # nor at the end
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """What the end-to-end tests share: one Prefect server, one finished micro chain, and copies of its project to go on from."""
 
 import contextlib
+import gc
 import json
 import os
 import shutil
@@ -28,6 +29,7 @@ for name in [n for n in os.environ if n.startswith(("STOCKPOT_", "MLFLOW_", "PRE
     del os.environ[name]  # the tests must not meet the developer's own servers
 os.environ |= {"AWS_CONFIG_FILE": "/none", "AWS_SHARED_CREDENTIALS_FILE": "/none", "AWS_EC2_METADATA_DISABLED": "true"}
 os.environ["OMP_NUM_THREADS"] = "1"
+gc.set_threshold(100_000, 50, 100)  # a test process loads all that there is, and Python would look through it again and again
 
 
 @dataclass
