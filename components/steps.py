@@ -26,10 +26,7 @@ from components.steps_table import module_of
 def run(name: str) -> None:
     """Runs the step `name` in the current directory. Raises StockpotError for what a user can mend."""
     step = Step.open(name)
-    gc.disable()  # it would look through the modules again and again while they are loaded: a quarter of a small step's time
     module = importlib.import_module(module_of(name))
-    gc.freeze()
-    gc.enable()
     shutil.rmtree(step.data.parent, ignore_errors=True)
     step.data.mkdir(parents=True)
     module.run(step)
@@ -82,6 +79,7 @@ def main(name: str) -> int:
 if __name__ == "__main__":
     if len(sys.argv) != 2:
         raise SystemExit("usage: python -m components.steps NAME")
+    gc.set_threshold(50_000, 20, 20)  # with Python's own, 700, the collector looks through torch and transformers again and again while they load
     code = main(sys.argv[1])
     gc.freeze()  # nor at the end
     sys.exit(code)

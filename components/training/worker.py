@@ -1,5 +1,6 @@
 """`python -m components.training.worker NAME`: one rank of a training step, started by torchrun in the step's workspace."""
 
+import gc
 import json
 import logging
 import os
@@ -12,8 +13,6 @@ from typing import Any
 from components.errors import StockpotError, TransientError, explain
 from components.profile import step_profile
 from components.step import Step
-from components.training import engine
-from components.training.rank import train
 
 WORKER_ERRORS = "STOCKPOT_WORKER_ERRORS"
 """Names the folder in which a worker that fails leaves `<rank>.json` with class, code and sentence."""
@@ -32,6 +31,9 @@ def _note_error(error: StockpotError | None, bug: BaseException, rank: int) -> N
 
 def main(name: str) -> int:
     """Runs this rank and returns its exit code, as `components.steps` does; the error goes to the parent as a file."""
+    from components.training import engine  # here: who starts the workers imports this module and needs no torch
+    from components.training.rank import train
+
     signal.signal(signal.SIGTERM, _stopped)
     signal.signal(signal.SIGINT, _stopped)
     logging.basicConfig(level=logging.INFO if engine.rank() == 0 else logging.WARNING, format="%(message)s")
@@ -48,4 +50,7 @@ def main(name: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    gc.set_threshold(50_000, 20, 20)  # as `components.steps`
+    code = main(sys.argv[1])
+    gc.freeze()
+    sys.exit(code)
