@@ -62,14 +62,6 @@ def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def get_verified(store: Storage, key: str, digest: str) -> bytes:
-    """The object, whose SHA-256 must be `digest`. Raises TransientError otherwise: a body that ended early is not retried by boto3."""
-    data = store.get(key)
-    if (found := sha256(data)) != digest:
-        raise TransientError(f"{key}: SHA-256 is {found[:12]}..., expected {digest[:12]}...: the object is damaged or was cut off on the way")
-    return data
-
-
 class Folder:
     """Objects are files below `root`."""
 

@@ -72,8 +72,3 @@ class Checkpoints:
                 target.write_bytes(data)
         except (KeyError, TypeError, AttributeError, UnicodeDecodeError) as error:
             raise ValueError(f"{error!r} is missing or malformed") from error
-
-
-def remove(uri: str) -> None:
-    """Deletes all checkpoints of a run; called when its outputs are committed. None there is fine."""
-    open_storage(uri).delete("step-")

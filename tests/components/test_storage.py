@@ -9,7 +9,7 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from components.errors import SetupError, TransientError
-from components.storage import S3, Storage, get_verified, open_storage, sha256
+from components.storage import S3, Storage, open_storage
 from tests.fakes.fault_proxy import fault_proxy
 from tests.s3_server import S3Server
 
@@ -75,13 +75,6 @@ def test_a_prefix_is_listed_in_order_and_deleted_alone(store: Storage) -> None:
     store.delete("log/")
     store.delete("nothing/")
     assert store.list("") == ["logs/1", "other"]
-
-
-def test_damaged_bytes_are_never_handed_out(store: Storage) -> None:
-    store.put_new("weights", b"damaged")
-    assert get_verified(store, "weights", sha256(b"damaged")) == b"damaged"
-    with pytest.raises(TransientError, match="weights: SHA-256 is"):
-        get_verified(store, "weights", sha256(b"whole"))
 
 
 def test_a_bucket_that_does_not_answer_is_transient_and_a_refusal_is_not(monkeypatch: pytest.MonkeyPatch, s3: str) -> None:
