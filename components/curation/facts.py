@@ -26,8 +26,9 @@ def batches_of(table: pa.Table) -> Iterator[list[Row]]:
         yield [Row(values) for values in batch.to_pylist()]
 
 
-def row_facts(file: Path, source: str, filters: Sequence[RowFilter[Any]], content: bytes | None = None) -> pa.Table:
-    """What each filter finds in each row of a shard of `source`: columns `0`, `1`, ..., nulls for filters that do not look at the source.
+def row_facts(file: Path, source: str, filters: Sequence[RowFilter[Any]], content: bytes | None = None, groups: range | None = None) -> pa.Table:
+    """What each filter finds in each row of a shard of `source`, or of some of its row groups: columns `0`, `1`, ..., nulls for filters that do not look
+    at the source.
 
     Texts of some rows come before their pictures: decoding one empties the processor's caches of everything else.
     `content`: the bytes of the shard, for a machine that cannot see the file. Raises DataError when the shard is damaged.
@@ -36,7 +37,7 @@ def row_facts(file: Path, source: str, filters: Sequence[RowFilter[Any]], conten
     seeing = {name: judging for name, judging in looking.items() if judging.sees_pictures}
     found: dict[str, list[Any]] = {name: [] for name in looking}
     num_rows = 0
-    for table in read_batches(file, list(Row.COLUMNS) if looking else ["id"], content):
+    for table in read_batches(file, list(Row.COLUMNS) if looking else ["id"], content, groups):
         num_rows += table.num_rows
         for batch in batches_of(table) if looking else ():
             for name, judging in looking.items():

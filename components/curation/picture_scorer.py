@@ -6,6 +6,7 @@ Perplexity as in POINTS1.5 (arXiv:2412.08443, equation 2), from log-probabilitie
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -153,12 +154,22 @@ class PublishedScorer(PictureScorer):
         self.context = getattr(model.config.get_text_config(), "max_position_embeddings", None) or 1 << 30
         vocabulary = self.processor.tokenizer.get_vocab()
         self._end: int = vocabulary.get(IM_END, self.processor.tokenizer.eos_token_id)
+        self._prompt = lru_cache(maxsize=64)(self._written)
+
+    def _written(self, pictures: int, question: str) -> str:
+        """A question behind its pictures as the model's template writes it; most samples are asked the same."""
+        content = [*({"type": "image"} for _ in range(pictures)), {"type": "text", "text": question}]
+        return self.processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
 
     def _prepare(self, sample: Shown) -> Prepared | None:
-        content = [*({"type": "image", "image": picture} for picture in sample.pictures), {"type": "text", "text": sample.question}]
+        prompted = self._prompt(len(sample.pictures), sample.question)
+        begins = self.processor.tokenizer.bos_token
         try:
-            inputs: BatchFeature = self.processor.apply_chat_template(
-                [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
+            inputs: BatchFeature = self.processor(
+                text=[prompted],
+                images=[list(sample.pictures)] if sample.pictures else None,
+                add_special_tokens=not (begins and prompted.startswith(begins)),
+                return_tensors="pt",
             )
         except (ValueError, IndexError, OSError):
             return None  # a picture of a shape that the model's own processor refuses

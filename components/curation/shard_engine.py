@@ -1,6 +1,6 @@
-"""Who computes the facts: one task per shard, in this process, in a pool of processes or on Ray. The task is the same function everywhere.
+"""Who computes the facts: this process, a pool of processes or Ray, in tasks of a shard or a part of one. The task is the same function everywhere.
 
-Results come as they are ready, with the number of their shard; their order and their workers make no difference to what is written.
+Shards come as they are ready, with their number; their order and their workers make no difference to what is written.
 """
 
 import logging
@@ -9,6 +9,7 @@ import pickle
 import signal
 import socket
 import threading
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -21,6 +22,7 @@ import pyarrow as pa
 
 from components.curation.facts import row_facts
 from components.curation.filter import RowFilter
+from components.data.canonical import row_groups
 from components.errors import SetupError, TransientError
 from components.profile import Profile
 
@@ -35,26 +37,59 @@ ANSWER_SECONDS = 20
 RAY_STORE_BYTES = 128 * 2**20
 """Of a Ray that the step starts itself: only facts go through its object store."""
 
+PART_ROWS = 1024
+"""Workers of one machine share a shard in parts of this many rows, so that they end together."""
+
 Shards = Mapping[int, tuple[Path, str]]
 """Number of a shard -> its file and its source."""
-Found = Iterator[tuple[int, pa.Table]]
-"""Number of a shard, and its facts."""
+Part = tuple[int, int]
+"""Number of a shard, and of a part of it."""
+Tasks = Mapping[Part, tuple[Path, str, range | None]]
+"""Part -> file, source and row groups; None: all of them."""
 
 
-def find(shards: Shards, filters: Sequence[RowFilter[Any]], profile: Profile) -> Found:
+def find(shards: Shards, filters: Sequence[RowFilter[Any]], profile: Profile) -> Iterator[tuple[int, pa.Table]]:
     """`row_facts` of every shard, as they are ready. Raises DataError for a damaged shard, TransientError when workers die again and again."""
-    if not shards:
-        return iter(())
-    if profile.data_engine == "ray":
-        return _on_ray(shards, filters, profile)
-    if profile.data_workers > 1:
-        return _in_pool(shards, filters, profile.data_workers)
-    return ((number, row_facts(file, source, filters)) for number, (file, source) in shards.items())
+    workers = 1 if profile.ray_address else profile.data_workers
+    tasks = {(number, part): (file, source, groups) for number, (file, source) in shards.items() for part, groups in enumerate(_parts(file, workers))}
+    if not tasks:
+        found: Iterator[tuple[Part, pa.Table]] = iter(())
+    elif profile.data_engine == "ray":
+        found = _on_ray(tasks, filters, profile)
+    elif workers > 1:
+        found = _in_pool(tasks, filters, workers)
+    else:
+        found = ((part, row_facts(file, source, filters, groups=groups)) for part, (file, source, groups) in tasks.items())
+    return _joined(tasks, found)
 
 
-def facts_of(file: Path, source: str, filters: bytes, content: bytes | None = None) -> pa.Table:
+def _parts(file: Path, workers: int) -> Iterator[range | None]:
+    """The row groups of a shard in parts of at least PART_ROWS rows, but for the last one; for a single worker, the whole."""
+    if workers == 1:
+        yield None
+        return
+    start = rows = group = 0
+    for group, num_rows in enumerate(row_groups(file), 1):
+        rows += num_rows
+        if rows >= PART_ROWS:
+            yield range(start, group)
+            start, rows = group, 0
+    if start < group or not group:
+        yield range(start, group)
+
+
+def _joined(tasks: Tasks, found: Iterator[tuple[Part, pa.Table]]) -> Iterator[tuple[int, pa.Table]]:
+    """Whole shards, each when its last part is there."""
+    wanted, parts = Counter(number for number, _ in tasks), defaultdict[int, dict[int, pa.Table]](dict)
+    for (number, part), facts in found:
+        parts[number][part] = facts
+        if len(parts[number]) == wanted[number]:
+            yield number, pa.concat_tables(facts for _, facts in sorted(parts.pop(number).items())).combine_chunks()
+
+
+def facts_of(file: Path, source: str, filters: bytes, content: bytes | None, groups: range | None) -> pa.Table:
     """`row_facts` with pickled filters."""
-    return row_facts(file, source, _unpickled(filters), content)
+    return row_facts(file, source, _unpickled(filters), content, groups)
 
 
 @lru_cache(maxsize=1)
@@ -63,17 +98,17 @@ def _unpickled(filters: bytes) -> Sequence[RowFilter[Any]]:
     return pickle.loads(filters)  # noqa: S301 (from the step that has started this worker)
 
 
-def _in_pool(shards: Shards, filters: Sequence[RowFilter[Any]], workers: int) -> Found:
+def _in_pool(tasks: Tasks, filters: Sequence[RowFilter[Any]], workers: int) -> Iterator[tuple[Part, pa.Table]]:
     """Not forked from this process, which has threads, but from a server that has none."""
-    left, shown = dict(shards), pickle.dumps(filters)
+    left, shown = dict(tasks), pickle.dumps(filters)
     context = get_context("forkserver")
     context.set_forkserver_preload(sorted({__name__, *(type(judging).__module__ for judging in filters)}))  # imported once, not in every worker
     for deaths in range(DEATHS + 1):
         if deaths:
-            logger.warning("a worker died: %d of %d shards are left, in new workers", len(left), len(shards))
+            logger.warning("a worker died: %s are left, in new workers", _shards_of(left, tasks))
         with ProcessPoolExecutor(min(workers, len(left)), context, _end_with_parent) as pool:
             try:
-                futures = {pool.submit(facts_of, file, source, shown): number for number, (file, source) in left.items()}
+                futures = {pool.submit(facts_of, file, source, shown, None, groups): part for part, (file, source, groups) in left.items()}
                 for future in as_completed(futures):
                     if isinstance(future.exception(), BrokenProcessPool):
                         continue
@@ -86,9 +121,11 @@ def _in_pool(shards: Shards, filters: Sequence[RowFilter[Any]], workers: int) ->
                 raise
         if not left:
             return
-    raise TransientError(
-        f"data_workers: workers died {DEATHS + 1} times, {len(left)} of {len(shards)} shards are left: give the machine more memory or use fewer"
-    )
+    raise TransientError(f"data_workers: workers died {DEATHS + 1} times, {_shards_of(left, tasks)} are left: give the machine more memory or use fewer")
+
+
+def _shards_of(left: Tasks, tasks: Tasks) -> str:
+    return f"{len({number for number, _ in left})} of {len({number for number, _ in tasks})} shards"
 
 
 def _end_with_parent() -> None:
@@ -103,7 +140,7 @@ def _end_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _on_ray(shards: Shards, filters: Sequence[RowFilter[Any]], profile: Profile) -> Found:
+def _on_ray(tasks: Tasks, filters: Sequence[RowFilter[Any]], profile: Profile) -> Iterator[tuple[Part, pa.Table]]:
     """Ray tries a task again whose worker died. Nodes of a cluster that runs already get the shards and the code from here."""
     try:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -131,12 +168,12 @@ def _on_ray(shards: Shards, filters: Sequence[RowFilter[Any]], profile: Profile)
     try:
         task: Any = ray.remote(facts_of).options(max_retries=DEATHS)
         shown = ray.put(pickle.dumps(filters))
-        waiting, under_way = list(shards.items()), dict[Any, int]()
+        waiting, under_way = list(tasks.items()), dict[Any, Part]()
         while waiting or under_way:
             while waiting and len(under_way) < 2 * max(1, int(ray.cluster_resources().get("CPU", 1))):
-                number, (file, source) = waiting.pop(0)
+                part, (file, source, groups) = waiting.pop(0)
                 content = file.read_bytes() if profile.ray_address else None
-                under_way[task.remote(file, source, shown, content)] = number
+                under_way[task.remote(file, source, shown, content, groups)] = part
             for reference in ray.wait(list(under_way))[0]:
                 yield under_way.pop(reference), ray.get(reference)
     except ray.exceptions.RayTaskError as error:

@@ -219,11 +219,17 @@ def read_shard(file: Path, columns: list[str] | None = None) -> pa.Table:
         return parquet.read(columns, use_threads=False)
 
 
-def read_batches(file: Path, columns: list[str] | None = None, content: bytes | None = None) -> Iterator[pa.Table]:
-    """As `read_shard`, a row group at a time. `content`: the bytes of the file, where they are at hand."""
+def read_batches(file: Path, columns: list[str] | None = None, content: bytes | None = None, groups: range | None = None) -> Iterator[pa.Table]:
+    """As `read_shard`, a row group at a time; of all row groups, or of `groups`. `content`: the bytes of the file, where they are at hand."""
     with _opened(file, columns, content) as parquet:
-        for group in range(parquet.num_row_groups):
+        for group in range(parquet.num_row_groups) if groups is None else groups:
             yield parquet.read_row_group(group, columns, use_threads=False)
+
+
+def row_groups(file: Path) -> list[int]:
+    """How many rows each row group of a shard has. Raises DataError as `read_shard`."""
+    with _opened(file, None) as parquet:
+        return [parquet.metadata.row_group(i).num_rows for i in range(parquet.num_row_groups)]
 
 
 @contextmanager

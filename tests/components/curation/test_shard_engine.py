@@ -16,13 +16,13 @@ import pyarrow as pa
 import pytest
 from ruamel.yaml import YAML
 
-from components.curation import curate
+from components.curation import curate, shard_engine
 from components.curation.fact_store import FactStore
 from components.curation.filters import FILTERS
 from components.curation.shard_engine import DEATHS, find
 from components.errors import DataError, SetupError, TransientError
 from components.profile import Profile
-from components.recipe.curation import ImageValidity
+from components.recipe.curation import ExactDuplicates, ImageValidity
 from components.step import Step
 from tests.components.curation.corpora import ingested, picture, row
 from tests.components.curation.slow import Deadly, Slow
@@ -50,6 +50,11 @@ def run(monkeypatch: pytest.MonkeyPatch, **profile: object) -> dict[str, bytes]:
     step = Step.open("curate")
     step.data.mkdir(parents=True, exist_ok=True)
     curate.run(step)
+    return written()
+
+
+def written() -> dict[str, bytes]:
+    """All files of the step."""
     return {str(p): p.read_bytes() for p in sorted(Path("out/curate").rglob("*")) if p.is_file()}
 
 
@@ -77,6 +82,19 @@ def test_two_workers_and_ray_write_the_bytes_of_one_process(project, monkeypatch
     assert json.loads(alone["out/curate/counts.json"])["by_reason"]["image_unreadable"] == 1
     assert run(monkeypatch, **POOL) == alone
     assert run(monkeypatch, **RAY) == alone
+
+
+def test_workers_share_a_large_shard_and_an_empty_one_is_whole(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(shard_engine, "PART_ROWS", 300)
+    ingested("a", [row(f"a{i}", answer=f"answer {i % 700}") for i in range(900)], shard_rows=1000)  # row groups of 256
+    ingested("b", [])
+    shown = {n: (Path(f"out/ingest-{s}/data/part-00000.parquet"), s) for n, s in enumerate("ab")}
+    filters = [FILTERS["exact_duplicates"](ExactDuplicates(), Step("curate", {}))]
+    assert [range(0, 2), range(2, 4)] == list(shard_engine._parts(shown[0][0], 2))
+    whole, parts = (dict(find(shown, filters, Profile(data_workers=workers))) for workers in (1, 2))
+    assert [facts.num_rows for facts in (whole[0], whole[1])] == [900, 0]
+    assert parts == whole
 
 
 @pytest.mark.parametrize("profile", [POOL, RAY], ids=["pool", "ray"])
@@ -171,7 +189,11 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 @pytest.mark.slow
 def test_a_cluster_that_runs_already_gets_code_and_shards_and_finds_the_same(project, monkeypatch, cluster):
     here = run(monkeypatch)
-    assert run(monkeypatch, data_engine="ray", ray_address=cluster) == here
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "STOCKPOT_UNIT_PROFILE": json.dumps({"data_engine": "ray", "ray_address": cluster})}
+    command = [sys.executable, "-m", "components.steps", "curate"]  # a process of its own: Ray remembers the token of the first cluster that it meets
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert written() == here
 
 
 def test_a_damaged_fact_is_found_again(tmp_path):
