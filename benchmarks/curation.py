@@ -18,7 +18,6 @@ import io
 import json
 import os
 import random
-import sys
 import tempfile
 import threading
 import time
@@ -274,10 +273,10 @@ def curate(root: Path, profile: dict[str, Any]) -> dict[str, Any]:
 
 
 def measured(root: Path, what: str, packages: str = "") -> dict[str, Any]:
-    """One measure, in a process of its own."""
+    """One measure, in a process of its own. Not by `-m`: workers import the main module of who starts them, and a step's is small."""
     path = os.pathsep.join(filter(None, [str(ROOT), packages]))
-    project = Project(root, {"PYTHONPATH": path})
-    return project.run("python", "-m", "benchmarks.curation", "--measure", what).must(f"the measure {what}").line
+    program = f"from benchmarks.curation import MEASURES; import json; print(json.dumps(MEASURES[{what!r}]()))"
+    return Project(root, {"PYTHONPATH": path}).run("python", "-c", program).must(f"the measure {what}").line
 
 
 def rounded(values: dict[str, Any]) -> dict[str, Any]:
@@ -289,11 +288,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--rows", type=int, default=20_000, help="rows, each with a picture (default: 20000)")
     parser.add_argument("--datasets", default="", metavar="FOLDER", help="where HF datasets is installed, if not in the environment")
     parser.add_argument("--memory", action="store_true", help="only one run of the step with two workers, for its memory")
-    parser.add_argument("--measure", choices=sorted(MEASURES), help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
-    if options.measure:
-        sys.stdout.write(json.dumps(MEASURES[options.measure]()) + "\n")
-        return
     with scratch() as root:
         generate(root, options.rows)
         figures: dict[str, Any] = {"rows": options.rows, "picture": f"{WIDTH}x{HEIGHT}", "decode_ratio": None, "hf_ratio": None}

@@ -3,6 +3,7 @@
 Shards come as they are ready, with their number; their order and their workers make no difference to what is written.
 """
 
+import gc
 import logging
 import os
 import pickle
@@ -37,7 +38,7 @@ ANSWER_SECONDS = 20
 RAY_STORE_BYTES = 128 * 2**20
 """Of a Ray that the step starts itself: only facts go through its object store."""
 
-PART_ROWS = 1024
+PART_ROWS = 512
 """Workers of one machine share a shard in parts of this many rows, so that they end together."""
 
 Shards = Mapping[int, tuple[Path, str]]
@@ -94,8 +95,32 @@ def facts_of(file: Path, source: str, filters: bytes, content: bytes | None, gro
 
 @lru_cache(maxsize=1)
 def _unpickled(filters: bytes) -> Sequence[RowFilter[Any]]:
-    """Once in a worker, not once a shard: a filter may have read a file of its own."""
+    """Once in a worker, not once a task: a filter may have read a file of its own."""
     return pickle.loads(filters)  # noqa: S301 (from the step that has started this worker)
+
+
+class _Worker:
+    """What a process of the pool has: the filters, sent to it once."""
+
+    filters: bytes = b""
+
+    @classmethod
+    def begin(cls, filters: bytes) -> None:
+        """Takes the filters; a worker whose step was killed ends too."""
+        cls.filters = filters
+        gc.freeze()  # what has been imported stays: no need to look through it
+        parent = parent_process()
+        assert parent is not None
+
+        def watch() -> None:
+            connection.wait([parent.sentinel])
+            os._exit(1)
+
+        threading.Thread(target=watch, daemon=True).start()
+
+    @classmethod
+    def facts(cls, file: Path, source: str, groups: range | None) -> pa.Table:
+        return facts_of(file, source, cls.filters, None, groups)
 
 
 def _in_pool(tasks: Tasks, filters: Sequence[RowFilter[Any]], workers: int) -> Iterator[tuple[Part, pa.Table]]:
@@ -106,9 +131,9 @@ def _in_pool(tasks: Tasks, filters: Sequence[RowFilter[Any]], workers: int) -> I
     for deaths in range(DEATHS + 1):
         if deaths:
             logger.warning("a worker died: %s are left, in new workers", _shards_of(left, tasks))
-        with ProcessPoolExecutor(min(workers, len(left)), context, _end_with_parent) as pool:
+        with ProcessPoolExecutor(min(workers, len(left)), context, _Worker.begin, (shown,)) as pool:
             try:
-                futures = {pool.submit(facts_of, file, source, shown, None, groups): part for part, (file, source, groups) in left.items()}
+                futures = {pool.submit(_Worker.facts, file, source, groups): part for part, (file, source, groups) in left.items()}
                 for future in as_completed(futures):
                     if isinstance(future.exception(), BrokenProcessPool):
                         continue
@@ -126,18 +151,6 @@ def _in_pool(tasks: Tasks, filters: Sequence[RowFilter[Any]], workers: int) -> I
 
 def _shards_of(left: Tasks, tasks: Tasks) -> str:
     return f"{len({number for number, _ in left})} of {len({number for number, _ in tasks})} shards"
-
-
-def _end_with_parent() -> None:
-    """A worker whose step was killed ends too."""
-    parent = parent_process()
-    assert parent is not None
-
-    def watch() -> None:
-        connection.wait([parent.sentinel])
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def _on_ray(tasks: Tasks, filters: Sequence[RowFilter[Any]], profile: Profile) -> Iterator[tuple[Part, pa.Table]]:
