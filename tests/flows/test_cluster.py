@@ -30,7 +30,8 @@ from tests.conftest import ROOT, Ended, Project, make_project
 from tests.fakes.cloud import NAMESPACE, Cloud, open_cloud
 from tests.s3_server import S3Server
 
-LONG = ("--set", "stages.instruct.schedule.steps=4000", "--set", "stages.instruct.candidates.a={data: {subset_seed: 1}}")
+LONG = ("--set", "stages.instruct.schedule.steps=4000", "--set", f"stages.instruct.candidates={json.dumps(cluster_faults.CANDIDATES)}")
+"""Candidates that none of the tests sees finished."""
 
 
 until = partial(waiting.until, seconds=300)
