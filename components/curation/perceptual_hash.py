@@ -17,7 +17,7 @@ def perceptual_hash(image: Image.Image) -> int:
     """The hash of an RGB picture, 0 to 2**64 - 1; its highest bit belongs to the mean, which the median leaves out."""
     grey = image.convert("L")
     whole = image.width == image.height and image.width % SIDE == 0
-    small = grey.reduce(image.width // SIDE) if whole else grey.resize((SIDE, SIDE), Image.Resampling.BOX)  # the same, faster
+    small = grey.reduce(image.width // SIDE) if whole else grey.resize((SIDE, SIDE), Image.Resampling.BOX)  # the same but for rounding, faster
     values = np.frombuffer(small.tobytes(), dtype=np.uint8).reshape(SIDE, SIDE).astype(np.float64)
     low = np.rint((COSINES @ values @ COSINES.T).ravel() / QUANTUM)
     median = np.sort(low[1:])[(KEPT * KEPT - 1) // 2]

@@ -73,7 +73,7 @@ class Picture:
     def thumbnail(self) -> bytes:
         """RGB pixels of the picture reduced to THUMBNAIL x THUMBNAIL pixels. Raises ImageError."""
         if self.sampled.size == (GRID, GRID):
-            return self.sampled.reduce(GRID // THUMBNAIL).tobytes()  # the same, faster
+            return self.sampled.reduce(GRID // THUMBNAIL).tobytes()  # the same but for rounding, faster
         return self.sampled.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX).tobytes()
 
     @cached_property
